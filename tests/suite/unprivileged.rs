@@ -16,11 +16,17 @@ use crate::support::registry::DockerRegistry;
 
 /// Returns the command of rbuild as the user `id`, who has no right that a container could lack.
 fn command(env: &Env, id: u32, store: &str, args: &[&str]) -> Command {
+    let mut command = bare_command(env, id);
+    command.args(["--root", store]).args(args);
+    command
+}
+
+/// The same without arguments.
+fn bare_command(env: &Env, id: u32) -> Command {
     let id = id.to_string();
     let mut command = env.program("setpriv");
     command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"]);
     command.args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_rbuild")]);
-    command.args(["--root", store]).args(args);
     command
 }
 
@@ -121,6 +127,22 @@ fn priv_context_from_standard_input_needs_no_rights() {
     let args = ["build", "-", "--reproducible", "--quiet"];
     let own = piped(command(&env, id, "store", &args));
     assert_eq!(own, piped(env.command_in("roots", &args)));
+}
+
+#[test]
+fn priv_home_that_cannot_be_written_to_is_an_error_with_advice() {
+    let Some((env, id)) = env_of_nobody() else { return };
+    env.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    for (home, code, cause) in [(Some("/"), 3, "Permission denied"), (None, 2, "HOME is not set")] {
+        let mut command = bare_command(&env, id);
+        command.args(["build", "context"]).env_remove("XDG_DATA_HOME").env_remove("RBUILD_ROOT");
+        match home {
+            Some(home) => command.env("HOME", home),
+            None => command.env_remove("HOME"),
+        };
+        let done = Done::of(command.output().unwrap());
+        done.fails(code, &[cause, "--root DIR or RBUILD_ROOT"]);
+    }
 }
 
 /// The content of a sparse file is not in one piece in its archive.

@@ -64,17 +64,31 @@ fn open_store_by(
     let user_namespace = crate::sandbox::in_user_namespace();
     let root = global.root.clone().or_else(|| environment.store_root(user_namespace));
     let root = root.ok_or_else(|| {
-        let text = "error: cannot locate the store: HOME is not set; use --root DIR";
+        let text = "error: cannot locate the store: HOME is not set; use --root DIR or RBUILD_ROOT";
         CliError::new(text, Exit::Usage)
     })?;
     let max_unpacked = max_unpacked(global, environment)?;
     let options = OpenOptions { user_namespace, now_s: environment.now_s };
-    let store =
-        open(&root, &options).map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    let is_default = global.root.is_none() && environment.get("RBUILD_ROOT").is_none();
+    let store = open(&root, &options).map_err(|error| store_error(&error, is_default))?;
     Ok(match max_unpacked {
         Some(max_bytes) => store.with_max_unpacked(max_bytes),
         None => store,
     })
+}
+
+/// Returns the error of a store that cannot be opened. A container often has no home directory that
+/// its user may write to.
+fn store_error(error: &StoreError, is_default: bool) -> CliError {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let is_closed = matches!(error, StoreError::Io(source)
+        if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem));
+    let help = if is_default && is_closed {
+        "; put the store into another directory with --root DIR or RBUILD_ROOT"
+    } else {
+        ""
+    };
+    CliError::new(format!("error: {}{help}", crate::executor::chain(error)), Exit::Environment)
 }
 
 /// Waits until no other process uses the store, for at most [`PATIENCE`]. Prints the processes that
