@@ -129,8 +129,8 @@ def is_flat_and_linear(name, rows):
         own = [row for row in rows if row[1] == what][1:]
         for (n, _, s, mib), (m, _, t, more) in zip(own, own[1:]):
             check(t <= 2 * s * m / n + 0.05, f"{name}: {what}: {n} took {s:.2f} s, {m} took {t:.2f} s")
-            room = 0.3 * (m - n) / 1000 if name == "files" else 0
-            check(more <= mib + room + 24, f"{name}: {what}: {n} took {mib:.0f} MiB, {m} took {more:.0f} MiB")
+            allowed = 0.3 * (m - n) / 1000 if name == "files" else 0
+            check(more <= mib + allowed + 24, f"{name}: {what}: {n} took {mib:.0f} MiB, {m} took {more:.0f} MiB")
 
 
 def svg(path, graphs):

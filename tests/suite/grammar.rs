@@ -62,8 +62,8 @@ fn every_name_is_defined_once_and_used() {
 #[test]
 fn productions_and_doc_lines_name_each_other_once() {
     let mut doc_lines: BTreeMap<String, usize> = BTreeMap::new();
-    for room in ["src/dockerfile/syntax", "src/dockerfile/expand"] {
-        for path in files_below(&root().join(room)) {
+    for module in ["src/dockerfile/syntax", "src/dockerfile/expand"] {
+        for path in files_below(&root().join(module)) {
             for line in fs::read_to_string(&path).unwrap().lines() {
                 if let Some(name) = line.trim().strip_prefix("/// grammar: ") {
                     *doc_lines.entry(name.to_owned()).or_default() += 1;

@@ -1,4 +1,4 @@
-//! The image room: what it writes, read back by its own `verify` and by the tools of others.
+//! Images as rbuild writes them, read back by `verify_layout` and by tools of others.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The fences between modules: `src/ARCHITECTURE.md` has the table, this compares it with the code.
+//! The boundaries between modules: `src/ARCHITECTURE.md` has the table, this compares it with the code.
 #![expect(
     clippy::indexing_slicing,
     clippy::string_slice,

@@ -100,10 +100,10 @@ fn priv_a_resized_terminal_is_written_over_as_it_is_now() {
                 return false;
             };
             let live = &lines[header..];
-            let room = usize::from(columns) - 1;
+            let limit = usize::from(columns) - 1;
             let widest = live.iter().map(|line| line.chars().count()).max();
             let has = |part: &&str| live.iter().any(|line| line.contains(part));
-            (widest == Some(room) || room > 100) && wanted.iter().all(has)
+            (widest == Some(limit) || limit > 100) && wanted.iter().all(has)
         })
     };
     for (columns, rows) in [(60, 40), (50, 30), (90, 30)] {

@@ -1,4 +1,4 @@
-//! The registry room against the real `docker-registry`, and against servers that misbehave.
+//! The registry client against the real `docker-registry`, and against servers that misbehave.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,

@@ -121,7 +121,7 @@ class Node:
 
 @dataclass
 class Holes:
-    """A file of `size` bytes of which none takes room."""
+    """A file of `size` bytes of which none takes space."""
 
     size: int
     head: bytes = b""
