@@ -121,6 +121,7 @@ fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), Cli
         Command::Du(du) => commands::du::run(du, global, environment),
         Command::Prune(prune) => commands::prune::run(prune, global, environment),
         Command::Store(store) => commands::store::run(store, global, environment),
+        Command::Doctor => commands::doctor::run(global, environment),
         Command::Completion(completion) => commands::prompt::completion(completion),
         Command::Man(man) => commands::prompt::man(man),
         Command::Version => commands::version::run(),

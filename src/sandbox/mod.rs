@@ -38,6 +38,7 @@ mod step_process;
 mod streams;
 mod sys;
 mod terminal;
+mod trial;
 mod user_namespace;
 mod verify;
 
@@ -53,4 +54,5 @@ pub use spec::{
     Output, Resource, RunSpec, Streams, User,
 };
 pub use streams::AttachOptions;
+pub use trial::try_step;
 pub use user_namespace::{Entered, enter_user_namespace, in_user_namespace};

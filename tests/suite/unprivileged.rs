@@ -30,6 +30,11 @@ fn bare_command(env: &Env, id: u32) -> Command {
     command
 }
 
+/// Runs rbuild as root, with another store.
+fn rbuild_as_root(env: &Env, args: &[&str]) -> Done {
+    Done::of(env.command_in("roots", args).output().unwrap())
+}
+
 fn rbuild(env: &Env, id: u32, store: &str, args: &[&str]) -> Done {
     Done::of(command(env, id, store, args).output().unwrap())
 }
@@ -109,7 +114,7 @@ fn priv_image_without_run_needs_no_rights() {
         ids.push(run(&args).ok().stdout);
     };
     build(&|args| rbuild(&env, id, "store", args));
-    build(&|args| Done::of(env.command_in("roots", args).output().unwrap()));
+    build(&|args| rbuild_as_root(&env, args));
     assert!(ids.iter().all(|other| *other == ids[0]), "{ids:?}");
     let owner = fs::metadata(env.path("store/index.db")).unwrap().uid();
     assert_eq!(owner, id);
@@ -153,7 +158,7 @@ fn priv_sparse_file_of_a_base_is_copied_without_rights() {
     env.write("Dockerfile", "FROM scratch\nCOPY --from=base /sparse /copied\n");
     let args = ["build", "context", "--build-context", &base, "--reproducible", "--quiet"];
     let own = rbuild(&env, id, "store", &args).ok().stdout;
-    assert_eq!(own, Done::of(env.command_in("roots", &args).output().unwrap()).ok().stdout);
+    assert_eq!(own, rbuild_as_root(&env, &args).ok().stdout);
 }
 
 #[test]
@@ -197,6 +202,21 @@ fn priv_run_without_rights_says_what_is_missing() {
     entered.fails(3, &["user namespace", "no subordinate ids in /etc/subuid"]);
 }
 
+#[test]
+fn priv_doctor_tells_whether_run_works() {
+    let Some((env, id)) = env_of_nobody() else { return };
+    let none = rbuild(&env, id, "store", &["doctor"]);
+    assert_eq!((none.code, &*none.stderr), (Some(3), ""), "{}", none.stdout);
+    let want = ["RUN     does not work: cannot create a user namespace", "subordinate ids"];
+    assert!(want.iter().all(|part| none.stdout.contains(part)), "{}", none.stdout);
+    let ids = Namespace::new(id, id + 1, 65_536);
+    for works in [ids.rbuild(&env, &["doctor"]), rbuild_as_root(&env, &["doctor"])] {
+        let works = works.ok();
+        assert!(works.stdout.contains("RUN     works"), "{}", works.stdout);
+    }
+    assert_eq!(env.leftovers("store"), "");
+}
+
 /// As in docker's default profile: root may give files away, but may neither mount nor create namespaces.
 #[test]
 fn priv_root_of_a_container_builds_without_namespaces() {
@@ -214,8 +234,8 @@ fn priv_root_of_a_container_builds_without_namespaces() {
     contained(&["build", "base", "-t", "base:1", "--reproducible"]).ok();
     let args = ["build", "context", "--reproducible", "--quiet"];
     let own = contained(&args).ok().stdout;
-    env.command_in("roots", &["build", "base", "-t", "base:1", "--reproducible"]).output().unwrap();
-    assert_eq!(own, Done::of(env.command_in("roots", &args).output().unwrap()).ok().stdout);
+    rbuild_as_root(&env, &["build", "base", "-t", "base:1", "--reproducible"]).ok();
+    assert_eq!(own, rbuild_as_root(&env, &args).ok().stdout);
     env.write("Dockerfile", "FROM base:1\nRUN true\n");
     contained(&["build", "context"])
         .fails(3, &["cannot create a user namespace", "max_user_namespaces"]);

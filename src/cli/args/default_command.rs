@@ -24,6 +24,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "du",
     "prune",
     "store",
+    "doctor",
     "completion",
     "man",
     "version",

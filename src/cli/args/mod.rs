@@ -144,6 +144,8 @@ pub(super) enum Command {
     Prune(PruneArgs),
     /// Check and repair the store
     Store(StoreArgs),
+    /// Check whether RUN works here, and show what is missing
+    Doctor,
     /// Print a completion script for a shell: `source <(rbuild completion bash)`
     Completion(CompletionArgs),
     /// Write the manual pages to a directory
@@ -167,6 +169,7 @@ impl Command {
                 | Self::Du(_)
                 | Self::Prune(_)
                 | Self::Store(_)
+                | Self::Doctor
                 | Self::Completion(_)
                 | Self::Man(_)
                 | Self::Version
@@ -190,6 +193,7 @@ impl Command {
             | Self::Pull(_)
             | Self::Prune(_)
             | Self::Store(_)
+            | Self::Doctor
             | Self::Diff(_)
             | Self::Du(_) => true,
             Self::Inspect(inspect) => !inspect.remote,

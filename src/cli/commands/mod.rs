@@ -5,6 +5,7 @@ pub(super) mod build_options;
 pub(super) mod builds;
 mod check;
 pub(super) mod diff;
+pub(super) mod doctor;
 pub(super) mod du;
 pub(super) mod enter;
 mod find;
