@@ -1,4 +1,4 @@
-//! Errors and warnings of a build say about names that have no use, or are not there.
+//! Advice in build errors and warnings about names that are unused or do not exist.
 
 use std::os::unix::net::UnixListener;
 
@@ -94,10 +94,10 @@ fn priv_name_in_from_that_nothing_has_says_so_first() {
     build("elsewhere").fails(3, &[missing, "--build-context elsewhere=DIRECTORY"]);
     let mounted = "FROM base:1\nRUN --mount=from=elsewhere,target=/e true\n";
     env.build(mounted, &["--offline"]).fails(3, &[&format!("{missing} `elsewhere`: ")]);
-    // It cannot be an image: no network is asked.
+    // This is not a valid image name, so no registry is asked.
     env.build(&file.replace("WORD", "Elsewhere"), &[])
         .fails(1, &[&format!("{missing} `Elsewhere`: invalid reference format: ")]);
-    // This can be an image only.
+    // This can only be an image.
     let image = build("some/thing").stderr;
     assert!(!image.contains("no stage"), "{image}");
 }
@@ -111,7 +111,7 @@ fn priv_hard_link_to_a_lower_file_is_the_same_file_for_root() {
     let file =
         "FROM base:1\nRUN ln /old/file /g && test $(stat -c %i /old/file) = $(stat -c %i /g)\n";
     env.build(file, &[]).ok();
-    // What git says where it is not.
+    // Git's message where the inodes differ.
     let git =
         "FROM base:1\nRUN echo \"fatal: hardlink different from source at 'c/x'\" >&2; exit 128\n";
     env.build(git, &[]).fails(1, &["= help: a hard link", "git clone --no-hardlinks"]);

@@ -1,6 +1,6 @@
-//! Parsers and grammar agree: where the parsers say yes, the grammar must say yes too, and where they say no, it must say no:
-//! sentences of the grammar, spoilt byte by byte and word by word, are given to both.
-#![expect(clippy::indexing_slicing, clippy::string_slice, reason = "a test stops where it fails")]
+//! The parsers and the grammar agree: both accept or both reject sentences of the grammar, mutated
+//! byte by byte and word by word.
+#![expect(clippy::indexing_slicing, clippy::string_slice, reason = "tests panic on failure")]
 
 use rbuild::context::parse_ignore;
 use rbuild::diag::Diagnostic;
@@ -20,7 +20,7 @@ const BYTES_OF_WORDS: &str = "${${${'\"'\"}:\\/%#?+a";
 
 const IN_WORDS: Scene = Scene { escape: '\\', quotes: true };
 
-/// Counts how often both said yes, no, and how often there was nothing to compare.
+/// Counts how often both accepted, both rejected, and how often there was nothing to compare.
 #[derive(Debug, Default)]
 struct Votes {
     yes: usize,
@@ -29,7 +29,8 @@ struct Votes {
 }
 
 impl Votes {
-    /// `parser` is `None` where the grammar cannot say what the parser says.
+    /// Compares one result. `parser` is `None` where the grammar cannot express what the parser
+    /// checks.
     fn count(&mut self, text: &str, parser: Option<bool>, grammar: impl FnOnce() -> bool) {
         let Some(parser) = parser else {
             self.exempt += 1;
@@ -40,7 +41,7 @@ impl Votes {
         if parser { self.yes += 1 } else { self.no += 1 }
     }
 
-    /// A test that compares nothing would pass as well.
+    /// Fails if too few results were compared.
     fn assert_many(&self) {
         let total = self.yes + self.no + self.exempt;
         assert!(
@@ -74,7 +75,8 @@ fn words_and_heredocs_are_those_of_the_grammar() {
     votes.assert_many();
 }
 
-/// Texts whose validity depends on values, or on what is left once quotes are gone, is not for the grammar.
+/// Returns the parser's verdict, or `None` if it depends on values or on the text after quote
+/// removal, which the grammar does not cover.
 fn said(result: Result<(), expand::ExpandError>) -> Option<bool> {
     match result.map_err(|error| error.kind) {
         Ok(()) => Some(true),
@@ -120,7 +122,7 @@ fn ignore_files_are_those_of_the_grammar() {
     let mut votes = Votes::default();
     for _ in 0..2000 {
         let text = mutant(&generator.sentence("dockerignore"), "![[]^-\\\\[-# \na", &mut random);
-        // Names are resolved before patterns are read: what `..` takes away may be no pattern.
+        // Paths are cleaned before patterns are parsed, so `..` may remove an invalid pattern.
         let in_class = |part: &str| text.contains('[') && text.contains(part);
         let exempt =
             text.contains("..") || text.contains("\\/") || ["//", "/."].into_iter().any(in_class);
@@ -158,7 +160,7 @@ fn instructions_are_those_of_the_grammar() {
     votes.assert_many();
 }
 
-/// Complaints about what is written in the right form.
+/// Returns whether the error is about a value, not about the syntax.
 fn is_about_a_value(diagnostic: &Diagnostic) -> bool {
     ["cannot be less than 1ms", "cannot be negative"]
         .iter()
@@ -169,7 +171,7 @@ fn accepts(recogniser: &Recogniser, entry: &str, text: &str, scene: Scene) -> bo
     recogniser.accepts(entry, text, &|name, rest| scene.terminal(name, rest))
 }
 
-/// Names of flags in the order in which productions list them.
+/// Returns the names of flags in the order in which the productions list them.
 fn flag_order(grammar: &Grammar) -> Vec<String> {
     let mut order = Vec::new();
     for name in ["from", "run_once", "run_flag", "copy", "common_flags", "add", "healthcheck"] {
@@ -182,16 +184,16 @@ fn flag_order(grammar: &Grammar) -> Vec<String> {
             }
         });
     }
-    // These come after the common ones.
+    // These follow the common flags.
     order.sort_by_key(|name| {
         ["--parents", "--keep-git-dir", "--checksum", "--unpack"].contains(&&**name)
     });
     order
 }
 
-/// The line with its flags in the grammar's order, which is only a way to write down that any will
-/// do; `None` when their values are quoted, escaped or mounts, and say something else than what
-/// stands there.
+/// Returns the line with its flags in the grammar's order: the grammar fixes an order, the parser
+/// accepts any. Returns `None` if flags are quoted, escaped or mounts, because their value differs
+/// from their text.
 fn ordered(line: &str, order: &[String]) -> Option<String> {
     let (mut front, mut rest) = line.split_at(word_end(line));
     if front.trim_end().eq_ignore_ascii_case("ONBUILD") {

@@ -1,4 +1,5 @@
-//! Directories and layers: what is unpacked, what an upper directory says. Owners and devices need root.
+//! Directories and layers: unpacking, and changes in an upper directory. Owners and devices need
+//! root.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -68,7 +69,7 @@ fn tar_of(entries: Vec<Entry>) -> Vec<u8> {
     write_listing(&LayerListing::new(entries), &open_inline, Vec::new()).unwrap()
 }
 
-/// A tar whose entries stand in the given order, whatever sense that makes, under raw names.
+/// Returns a tar with the entries in the given order, valid or not, under raw names.
 fn raw_tar(entries: &[(&str, u8, &str)]) -> Vec<u8> {
     let mut out = tar::Builder::new(Vec::new());
     for (name, kind, content) in entries {
@@ -98,7 +99,7 @@ fn unpack_to(at: &Path, tar: &[u8], options: &UnpackOptions) -> Result<UnpackedA
     unpack(&mut &*tar, open(at).as_fd(), options, &origin).map_err(|error| error.to_string())
 }
 
-/// Returns the entries of changed files, and the tar that is written of them.
+/// Returns the listing of changed files, and the tar written from them.
 fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>) {
     let (mut entries, mut tar) = (Vec::new(), Vec::new());
     let mut note = |entry: &Entry, _tar_at| {
@@ -109,7 +110,7 @@ fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>
     (LayerListing::new(entries), tar)
 }
 
-/// The directory on the disk, a line a file.
+/// Returns the contents of the directory on disk, one line per file.
 fn dump(at: &Path) -> Vec<String> {
     let mut lines = BTreeMap::new();
     for entry in walkdir::WalkDir::new(at).min_depth(1) {
@@ -139,7 +140,7 @@ fn dump(at: &Path) -> Vec<String> {
     lines.into_values().collect()
 }
 
-/// Origins are where the bytes are, which differs by design.
+/// Returns the listing without origins: these are locations of bytes, which differ by design.
 fn without_origins(listing: &LayerListing) -> LayerListing {
     let mut listing = listing.clone();
     for entry in listing.entries_mut() {
@@ -199,7 +200,7 @@ fn priv_a_layer_is_unpacked_with_all_that_it_says() {
     assert_eq!(value[..n_bytes], *b"y");
     let ping = open(&into.path().join("a/ping"));
     assert_eq!(rustix::fs::fgetxattr(&ping, "security.capability", &mut value), Ok(20));
-    // The offsets lead to the contents.
+    // The offsets point to the contents in the tar.
     for entry in unpacked.listing.entries() {
         let Some(File { size, content, origin }) = entry.item.file() else { continue };
         let [from, size] = [origin.tar_at().unwrap(), *size].map(|n| usize::try_from(n).unwrap());
@@ -357,7 +358,8 @@ fn priv_of_two_entries_for_one_path_the_later_counts() {
     assert_eq!(dump(into.path()), want);
 }
 
-/// Trees as a program could make them: nothing inside a file, links to what is there.
+/// Generates trees that a program could create: no entries below a file, and hard links to existing
+/// files only.
 fn tree() -> impl Strategy<Value = LayerListing> {
     let name = || prop::sample::select(vec!["a", "b", "c.d", "é", ".wh"]);
     let at = prop::collection::vec(name(), 1..5).prop_map(|names| path(&names.join("/")));
@@ -375,7 +377,7 @@ fn tree() -> impl Strategy<Value = LayerListing> {
     (prop::collection::vec(entry, 0..14), links).prop_map(|(entries, links)| {
         let entries = entries.into_iter().map(|(path, node, mode, id, time)| {
             let id = u32::from(id);
-            // Linux keeps no mode for a symbolic link and shows this one.
+            // Linux stores no mode for a symbolic link and reports this one.
             let is_link = matches!(node, Some(Node::Symlink(_)));
             let mode = if is_link { 0o777 } else { mode };
             let meta = Meta { uid: id, gid: id / 2, ..Meta::root(mode, i64::from(time)) };
@@ -398,7 +400,7 @@ fn tree() -> impl Strategy<Value = LayerListing> {
     })
 }
 
-/// Every parent becomes a directory, and links whose target was lost on the way go.
+/// Turns every parent into a directory, and drops hard links whose target was lost by that.
 fn consistent(mut tree: BTreeMap<TreePath, LayerItem>) -> LayerListing {
     let paths: Vec<TreePath> = tree.keys().cloned().collect();
     for path in paths {
@@ -434,7 +436,7 @@ proptest! {
         let unpacked = unpack_to(into.path(), &tar, &OPTIONS).unwrap();
         prop_assert_eq!(without_origins(&unpacked.listing), without_origins(&listing));
         prop_assert_eq!(unpacked.implied, vec![]);
-        // And what is on the disk says the same, but for what hides nothing.
+        // The directory on disk has the same contents, except for entries that hide nothing.
         let at = open(into.path());
         let changed = diff_upper(at.as_fd(), &[], false).unwrap();
         let (found, again) = written(changed, at.as_fd());
@@ -628,8 +630,8 @@ fn priv_hard_links_are_found_among_what_changed() {
         ]
     };
     let stack = Stack::new(&[("base", vec![file("a", "1")]), ("upper", pair("1"))]);
-    // A new name for a file that did not change: its old name is in another layer, where no link
-    // can lead, so the new one is a file of its own (as BuildKit has it).
+    // A new name for an unchanged file. Its old name is in another layer, to which a hard link is
+    // not possible, so the new name is a separate file (as in BuildKit).
     assert_eq!(stack.diff(&["base"]), ["/other file 644", "/z file 644"]);
     let stack = Stack::new(&[("base", pair("1")), ("upper", pair("1"))]);
     assert_eq!(stack.diff(&["base"]), Vec::<String>::new());
@@ -655,7 +657,7 @@ fn priv_a_layer_is_written_and_unpacked_again() {
     let changed = diff_upper(upper.as_fd(), &[], false).unwrap();
     let (listing, tar) = written(changed, upper.as_fd());
     let mut want = sample();
-    // Nothing is below: nothing can be gone or hidden.
+    // There is no lower directory, so nothing can be removed or hidden.
     want.pop();
     want[0] = node(
         "a",

@@ -1,12 +1,12 @@
-//! A base image is one tree for every reader and after any earlier build: random bases whose
-//! layers do what other tools' layers do (directories that are not listed, links over directories
-//! and back, whiteouts of nothing and through links, opaque directories, hard links), seen by RUN,
-//! by `RUN --mount`, by `COPY --from` and in outputs, before and after they are unpacked.
+//! A base image looks the same to every reader and after any earlier build. The random bases have
+//! layers with the oddities of other tools: directories that are not listed, links over directories
+//! and back, whiteouts of nothing and through links, opaque directories, hard links. They are read
+//! by RUN, by `RUN --mount`, by `COPY --from` and in outputs, before and after they are unpacked.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,12 +17,12 @@ use std::path::Path;
 
 use crate::support::env::{Env, Who};
 
-/// Bases that are looked at in one build.
+/// Number of bases that one build compares.
 const BATCH: u64 = 40;
 /// The names in an image that the random layers change.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// A generator of equal numbers for equal seeds (Marsaglia's xorshift).
+/// A random number generator with a fixed sequence for each seed (Marsaglia's xorshift).
 struct Random(u64);
 
 impl Random {
@@ -47,8 +47,8 @@ impl Random {
     }
 }
 
-/// A layer's tar in the making. Each file of an image has a length of its own, which stands for its
-/// content.
+/// The tar of a layer under construction. Each file of an image has a unique length, which stands
+/// in for its content.
 struct Layer<'a> {
     tar: tar::Builder<Vec<u8>>,
     next_size: &'a mut u64,
@@ -104,7 +104,7 @@ impl Layer<'_> {
     }
 }
 
-/// The layers of a random base, without the one that has busybox.
+/// Returns the layers of a random base, without the layer that has busybox.
 fn random_layers(seed: u64) -> Vec<Vec<u8>> {
     let mut random = Random::new(seed);
     let mut next_size = 0;
@@ -122,7 +122,7 @@ fn random_layers(seed: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A layer with busybox, which steps mount: the bases have only random files.
+/// Returns a layer with busybox for steps to mount: the bases contain only random files.
 fn busybox_layer() -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_mode(0o755);
@@ -133,22 +133,22 @@ fn busybox_layer() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// A file, for comparison.
+/// A file's attributes, for comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     kind: char,
     mode: u32,
     owner: (u64, u64),
     mtime: i64,
-    /// Length of a file, target of a link.
+    /// Length of a file, or target of a link.
     content: String,
-    /// The same for all names of one file.
+    /// The same for all hard links of one file.
     file: String,
 }
 
 type View = BTreeMap<String, Seen>;
 
-/// A view as text: hard links by the first of their names.
+/// Returns a view as text. Hard links are shown by the first of their names.
 fn shown(view: &View) -> String {
     let mut first: BTreeMap<&str, &str> = BTreeMap::new();
     let mut text = String::new();
@@ -164,7 +164,7 @@ fn is_of_interest(path: &str) -> bool {
     NAMES.contains(&path.split('/').next().unwrap())
 }
 
-/// The files of a tar below `prefix`.
+/// Returns the files of a tar below `prefix`.
 fn tar_view(tar: &[u8], prefix: &str) -> View {
     let mut view = View::new();
     let mut archive = tar::Archive::new(tar);
@@ -218,7 +218,7 @@ fn stat_view(text: &str, prefix: &str) -> View {
     lines.filter(|(path, _)| is_of_interest(path)).collect()
 }
 
-/// The files of a directory on this machine.
+/// Returns the files of a directory on this machine.
 fn directory_view(at: &Path) -> View {
     let files = walkdir::WalkDir::new(at).min_depth(1).into_iter().map(Result::unwrap);
     let seen = files.filter_map(|entry| {
@@ -239,7 +239,7 @@ fn directory_view(at: &Path) -> View {
     seen.collect()
 }
 
-/// A step that lists the random files below `prefix`, with a mounted busybox.
+/// Returns a step that lists the random files below `prefix` with a mounted busybox.
 fn listing_step(mount: &str, prefix: &str) -> String {
     let tops = NAMES.map(|top| format!("{prefix}{top}")).join(" ");
     let stat = "/tools/busybox stat -c '%n|%f|%u|%g|%Y|%s|%i|%N' {} +";
@@ -249,7 +249,7 @@ fn listing_step(mount: &str, prefix: &str) -> String {
     )
 }
 
-/// Some bases in a store, and where they are.
+/// Some bases, their store and their locations.
 struct Bases<'a> {
     env: &'a Env,
     store: String,
@@ -281,8 +281,8 @@ impl Bases<'_> {
         self.contexts.keys().filter(|name| *name != "tools")
     }
 
-    /// Some of the bases, written by rbuild as images and given to another store, as if they had been
-    /// pushed and pulled.
+    /// Exports some of the bases as images for another store, as if they had been pushed and
+    /// pulled.
     fn elsewhere(&self) -> Bases<'_> {
         let mut contexts = BTreeMap::new();
         contexts.insert("tools".to_owned(), self.contexts["tools"].clone());
@@ -295,13 +295,13 @@ impl Bases<'_> {
         Bases { env: self.env, store: format!("{}-elsewhere", self.store), contexts }
     }
 
-    /// Each base as an output; none of those that are refused.
+    /// Returns each base as an output, or the error if the base is refused.
     fn outputs(&self, store: &str) -> BTreeMap<String, Result<Vec<u8>, String>> {
         let of = |name: &String| self.tar(store, &format!("FROM {name}\n"), &[]);
         self.names().map(|name| (name.clone(), of(name))).collect()
     }
 
-    /// Leaves out bases that are refused, which a RUN has to refuse, too.
+    /// Removes the bases that are refused, after checking that a RUN refuses them too.
     fn leave_out_refused(&mut self, outputs: &BTreeMap<String, Result<Vec<u8>, String>>) {
         for (name, refused) in outputs.iter().filter(|(_, output)| output.is_err()) {
             let run = self.build(
@@ -317,7 +317,7 @@ impl Bases<'_> {
         }
     }
 
-    /// All bases copied into one image.
+    /// Returns an image into which all bases are copied.
     fn copies(&self, store: &str) -> Vec<u8> {
         let mut dockerfile = "FROM scratch\n".to_owned();
         for name in self.names() {
@@ -342,7 +342,8 @@ impl Bases<'_> {
     }
 }
 
-/// Each takes processes of its own, so only some bases are written out as a directory, or as an image.
+/// Returns whether a base is also exported as a directory and as an image. Only some are, since
+/// each export starts its own processes.
 fn is_written(name: &str) -> bool {
     name.ends_with(['0', '5'])
 }
@@ -370,13 +371,13 @@ fn random_bases(env: &Env, seeds: std::ops::Range<u64>) -> Bases<'_> {
     Bases { env, store, contexts }
 }
 
-/// Looks at a batch of bases in every way. Returns how many there were that are not refused.
+/// Compares all views of a batch of bases. Returns the number of bases that are not refused.
 fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
     let mut bases = random_bases(env, seeds.clone());
     let before = bases.outputs(&bases.store);
     bases.leave_out_refused(&before);
     let copied_before = bases.copies(&bases.store);
-    // Layers that were just unpacked, and those that another process has left.
+    // First with layers that were just unpacked, then with layers that another process left.
     let (steps, again) = (bases.steps(), bases.steps());
     let copied_after = bases.copies(&bases.store);
     assert!(copied_before == copied_after, "{seeds:?}: COPY --from depends on what was unpacked");
@@ -410,7 +411,7 @@ fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
         });
         for (view, mut have) in views.into_iter().chain(local).chain(pulled.into_iter().flatten()) {
             if view == "local" {
-                // A caller who may not give files away owns them, and set-id bits are left out.
+                // A caller who may not change owners owns the files, and set-id bits are left out.
                 have = with_ownership_of(have, &want);
             }
             if shown(&have) != shown(&want) {

@@ -1,9 +1,9 @@
-//! Costs of untrusted input: archives, images, caches and steps that try to fill a disk, the
-//! memory or the day.
+//! Costs of untrusted input: archives, images, caches and steps that try to exhaust disk space,
+//! memory or time.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -19,8 +19,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// Runs rbuild with a limit on the size of every file that it writes, and on time, so that an attack
-/// that succeeds cannot bring the machine down.
+/// Runs rbuild with limits on file size and time, so that a successful attack cannot bring the
+/// machine down.
 fn guarded(env: &Env, args: &[&str], stdin: Option<&Path>) -> Done {
     let script = "ulimit -f 2097152; exec timeout 120 \"$0\" --root store \"$@\"";
     let mut command = env.program("sh");
@@ -36,13 +36,13 @@ fn guarded_build(env: &Env, dockerfile: &str, args: &[&str]) -> Done {
     guarded(env, &[&["build", "context"], args].concat(), None)
 }
 
-/// Bytes that everything below `path` takes on disk.
+/// Returns the disk usage of everything below `path`, in bytes.
 pub(crate) fn disk_bytes(path: &Path) -> u64 {
     let files = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
     files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.blocks() * 512).sum()
 }
 
-/// A number as GNU tar writes large ones: base 256, the first bit set.
+/// Writes a number as GNU tar writes large ones: base 256, with the first bit set.
 fn large(field: &mut [u8], value: u64) {
     let (front, back) = field.split_at_mut(field.len() - 8);
     front.fill(0);
@@ -63,7 +63,7 @@ fn header(name: &str, kind: tar::EntryType, size: u64) -> tar::Header {
     header
 }
 
-/// A tar whose only file is a hole but for its first bytes.
+/// Returns a tar whose only file is a hole except for its first bytes.
 pub(crate) fn sparse_tar(name: &str, size: u64, begin: &[u8]) -> Vec<u8> {
     let mut block = begin.to_vec();
     block.resize(512, b'\n');
@@ -80,7 +80,7 @@ pub(crate) fn sparse_tar(name: &str, size: u64, begin: &[u8]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// Writes an OCI layout whose image has this one layer; gives its path as a context.
+/// Writes an OCI layout whose image has this single layer. Returns its `--build-context` option.
 pub(crate) fn layout(env: &Env, name: &str, layer: &[u8]) -> String {
     format!("base=oci-layout://{}", env.write_layout(name, &[layer]))
 }
@@ -100,7 +100,7 @@ fn step_that_leaves_a_sparse_file_of_a_terabyte_fails(who: Who) {
     let env = Env::of(who);
     env.base();
     let dockerfile = "FROM base:1\nRUN busybox truncate -s 1099511627776 /disk\n";
-    // Not guarded: the kernel counts a hole against a limit on the size of files.
+    // Not guarded: the kernel counts holes against the limit on file size.
     let started = Instant::now();
     env.build(dockerfile, &[]).fails(3, &["/disk", "1099511627776", "--max-unpacked-size"]);
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
@@ -191,7 +191,7 @@ fn huge_passwd_of_a_base_is_not_read(who: Who) {
         let done = guarded_build(&env, &dockerfile, &["--build-context", &base]);
         done.fails(3, &["cannot read the image's", "/etc/passwd", too_large]);
     }
-    // Nobody asks for names here.
+    // This step needs no user names.
     guarded_build(&env, "FROM base\nCOPY file /y\n", &["--build-context", &base]).ok();
 }
 
@@ -208,7 +208,7 @@ fn special_files_in_place_of_passwd_do_not_hang(who: Who) {
     }
 }
 
-/// The blobs of a layout but for the documents.
+/// Returns the blobs of a layout that are not JSON documents.
 fn layers_of(layout: &Path) -> Vec<PathBuf> {
     let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap();
     let blobs = blobs.map(|entry| entry.unwrap().path());
@@ -266,7 +266,7 @@ fn record_of_endless_output_is_bounded(who: Who) {
     }
 }
 
-/// A small file system, unmounted at the end.
+/// A small file system, unmounted on drop.
 struct Tmpfs(PathBuf);
 
 impl Drop for Tmpfs {
@@ -284,7 +284,7 @@ fn priv_layer_without_room_leaves_space_unused() {
     mount.args(["-t", "tmpfs", "-o", "size=64m,mode=700", "none"]).arg(env.path("store"));
     assert!(mount.status().unwrap().success());
     let _mounted = Tmpfs(env.path("store"));
-    // No zeros: these are left out.
+    // Not zeros, which would be stored as holes.
     let random: Vec<u8> = (0..25_000_000_u32).flat_map(|at| (at | 1 << 31).to_be_bytes()).collect();
     let mut tar = tar::Builder::new(Vec::new());
     let size = u64::try_from(random.len()).unwrap();

@@ -1,10 +1,10 @@
-//! The mistakes that people make most: `testdata/broken/<name>` holds a context, the command that
-//! was typed there, and all that rbuild says about it.
+//! The most common mistakes: `testdata/broken/<name>` holds a context, the command line, and
+//! everything that rbuild prints about it.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -17,10 +17,11 @@ use std::thread;
 use crate::support::env::{Done, Env};
 use crate::support::registry::DockerRegistry;
 
-/// How many there are.
+/// Number of cases.
 const N_CASES: usize = 54;
 
-/// As long as the address of a registry on any port that the kernel chooses: carets stay in place.
+/// As long as a registry's address on any port that the kernel chooses, so that carets stay
+/// aligned.
 const SHOWN_REGISTRY: &str = "127.0.0.1:50000";
 const SHOWN_PRIVATE: &str = "127.0.0.1:50001";
 /// An address on which no server listens.
@@ -55,7 +56,8 @@ impl World {
         for applet in ["wget", "whoami"] {
             symlink("busybox", env.path("base/bin").join(applet)).unwrap();
         }
-        // Whoever asks for Docker Hub is answered by the test's registry, which has none of it.
+        // Requests for Docker Hub are answered by the test's registry, which has none of its
+        // images.
         fs::write(env.path("registries.toml"), "[registry.\"docker.io\"]\nhttp = true\n").unwrap();
         env.set("RBUILD_REGISTRIES", &env.shown("registries.toml"));
         env.set("HTTP_PROXY", &format!("http://{}", tunnel_to(registry.host())));
@@ -74,7 +76,8 @@ impl World {
         Self { env, registry, private }
     }
 
-    /// Types the command of a case in its context.
+    /// Runs the command of a case in its context. Returns the command, its messages and its exit
+    /// status.
     fn output(&self, case: &Path) -> String {
         let context = self.env.path("context");
         fs::remove_dir_all(&context).unwrap();
@@ -97,7 +100,7 @@ impl World {
         format!("$ {command}{}[exit status {code}]\n", self.shown(&done.stderr))
     }
 
-    /// Copies a context; the addresses of registries are put in.
+    /// Copies a context and inserts the addresses of the registries.
     fn copy(&self, from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
@@ -106,7 +109,7 @@ impl World {
                 self.copy(&from, &to);
                 continue;
             }
-            // With its mode.
+            // Keeps the mode.
             fs::copy(&from, &to).unwrap();
             let text = fs::read_to_string(&from).unwrap();
             let put_in = text
@@ -119,7 +122,7 @@ impl World {
         }
     }
 
-    /// The text without what is different each time.
+    /// Returns the text without the parts that differ between runs.
     fn shown(&self, text: &str) -> String {
         let text = text
             .replace(self.registry.host(), SHOWN_REGISTRY)
@@ -129,7 +132,7 @@ impl World {
     }
 }
 
-/// A proxy that connects every host to one server. It ends with the process.
+/// Starts a proxy that connects every host to one server. It ends with the process.
 fn tunnel_to(host: &str) -> SocketAddr {
     let host = host.to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -152,7 +155,7 @@ fn tunnel_to(host: &str) -> SocketAddr {
     address
 }
 
-/// The text with zeros for the times in lines about steps.
+/// Returns the text with zeros for the times in lines about steps.
 fn without_times(text: &str) -> String {
     let word = |word: &str| {
         let number = word.strip_suffix('s').unwrap_or(word);
@@ -166,11 +169,11 @@ fn without_times(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// `e_machine`: of a processor that no machine of ours has, and of this one.
+/// `e_machine` of a processor that none of our machines has, and of this machine's processor.
 const LOONGARCH: u16 = 258;
 const HERE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
 
-/// The head of a program of 64 bits that wants a loader which is in no image.
+/// Returns the head of a 64-bit program whose loader is in no image.
 fn program(machine: u16) -> Vec<u8> {
     let loader = b"/lib/ld-linux.so.2\0";
     let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0".to_vec();

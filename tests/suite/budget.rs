@@ -1,4 +1,4 @@
-//! How large an image may be, and the lines after a build that say how large it is.
+//! Limits on the size of an image, and the lines after a build that report the size.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn env() -> Env {
     env
 }
 
-/// The lines after a build.
+/// Returns the lines that are not about steps.
 fn summary(done: &Done) -> Vec<String> {
     let lines = done.stderr.lines().filter(|line| !line.starts_with('#'));
     lines.map(str::to_owned).collect()
@@ -78,7 +78,7 @@ fn priv_an_image_that_outgrows_its_budget_gets_no_name_and_goes_nowhere() {
     assert!(!env.path("app.tar").exists() && !env.path("iid").exists());
     assert_eq!(names(&env), 1, "base:1 alone");
     insta::assert_snapshot!("max_size", normal(&summary(&failed).join("\n")));
-    // Its steps are kept; and a budget that it fits in is met.
+    // The steps stay cached, and an image within its budget is built.
     let fits = env.build(APP, &["-t", "app:1", "--max-size=1GiB", "--max-layer-size", "350kB"]);
     assert!(fits.ok().stderr.contains("4 steps, all cached"));
     assert_eq!(names(&env), 2);
@@ -90,7 +90,7 @@ fn priv_a_layer_that_outgrows_its_budget_is_named_with_its_biggest_files() {
     let failed = env.build(APP, &["-t", "app:1", "--max-layer-size=64KiB"]);
     assert_eq!(failed.code, Some(1), "{}", failed.stderr);
     insta::assert_snapshot!("max_layer_size", normal(&summary(&failed).join("\n")));
-    // It is the same when it was made before.
+    // A cached layer is measured too.
     let again = env.build(APP, &["-t", "app:1", "--max-layer-size=64KiB", "--progress=json"]);
     assert_eq!(again.code, Some(1), "{}", again.stderr);
     let found = again.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -98,7 +98,7 @@ fn priv_a_layer_that_outgrows_its_budget_is_named_with_its_biggest_files() {
     let lines: Vec<&Value> = found.iter().map(|event| &event["line"]).collect();
     assert_eq!(lines, [4, 7], "{found:?}");
     assert_eq!(names(&env), 1);
-    // The base's layers do not count here.
+    // The base's layers are not counted here.
     env.build("FROM base:1\nRUN true\n", &["--max-layer-size", "2kB"]).ok();
     env.build(APP, &["--max-size", "much"]).fails(2, &["--max-size", "500MB or 1.5GiB"]);
 }
@@ -119,7 +119,7 @@ fn priv_a_base_that_was_never_needed_is_measured_for_a_budget() {
     fresh(&["--max-size", "1kB"]).fails(1, &["E0413", "Dockerfile:1:1", "of the base image"]);
     let fits = fresh(&["--max-size", "1GB"]).ok();
     assert!(fits.stderr.contains("MB in 1 layer\n"), "{}", fits.stderr);
-    // Now it is known.
+    // The size is known now, without the registry.
     drop(registry);
     fresh(&["--max-size", "1kB"]).fails(1, &["E0413"]);
 }

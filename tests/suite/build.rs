@@ -1,10 +1,10 @@
-//! Images as they come out: their programs run, their bytes are equal, their layers hold what
-//! the image format asks for.
+//! Built images: their programs run, their bytes are reproducible, and their layers follow the
+//! image format.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::ffi::OsStr;
@@ -33,7 +33,7 @@ as_root_and_as_user!(
     debian_two_stages,
 );
 
-/// More layers than are mounted one by one.
+/// More layers than are mounted individually.
 const N_LAYERS: usize = 60;
 
 fn steps_run_on_equal_layers(who: Who) {
@@ -49,7 +49,7 @@ fn steps_run_on_equal_layers(who: Who) {
             .collect();
         format!("FROM base:1\n{steps}RUN ls /new && echo {last} > /last\n")
     };
-    // The layers of the second half are those of the first, found or made.
+    // The layers of the second half equal those of the first, cached or not.
     for n_steps in [1, 2, 3, 30] {
         env.build(&file(n_steps, "one"), &[]).ok();
         env.build(&file(n_steps, "two"), &[]).ok();
@@ -83,7 +83,7 @@ fn high_stacks_show_what_low_ones_show(who: Who) {
     for gone in ["d/ten", "old/file"] {
         assert!(!env.path("files").join(gone).exists(), "{gone}");
     }
-    // One layer with all of it, mounted by itself.
+    // One layer with all files, mounted by itself.
     let flat = format!("FROM scratch\nCOPY --from=high:1 / /\nRUN rm /tmp/seen && {seen}\n");
     env.build(&flat, &["-o", "flat"]).ok();
     let flat = fs::read_to_string(env.path("flat/tmp/seen")).unwrap();
@@ -171,10 +171,10 @@ fn app_config() -> Value {
     })
 }
 
-/// Everything that makes builds differ, in one Dockerfile.
+/// A Dockerfile with everything that makes builds differ.
 const HARD: &str = include_str!("../../testdata/build/everything/Dockerfile");
 
-/// Returns the entries of its own layers, base first, without the base image's.
+/// Expected entries of its own layers, base first, without those of the base image.
 const HARD_LAYERS: &str = include_str!("../../testdata/build/everything/layers.txt");
 
 fn hard_context(env: &Env) {
@@ -187,12 +187,12 @@ fn hard_context(env: &Env) {
     fs::write(env.path("context/files").join("n".repeat(200)), "long").unwrap();
     env.write("special.tar", special_tar());
     env.hand_over("context");
-    // Changing the owner takes these bits away.
+    // Set last: changing the owner clears these bits.
     fs::set_permissions(env.path("context/files/plain"), fs::Permissions::from_mode(0o4755))
         .unwrap();
 }
 
-/// An archive with what neither a context nor an ordinary user's RUN can have.
+/// Returns an archive with files that neither a context nor an ordinary user's RUN can have.
 fn special_tar() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut add = |name: &str, kind, mode, content: &[u8]| {
@@ -221,7 +221,7 @@ fn special_tar() -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// Builds [`HARD`] in a store of its own: the image's id, and the archive's bytes.
+/// Builds [`HARD`] in its own store. Returns the image's id and the bytes of the archive.
 fn hard_build(env: &Env, store: &str, args: &[&str]) -> (String, Vec<u8>) {
     env.write("Dockerfile", HARD);
     env.base_in(store);
@@ -280,7 +280,7 @@ fn provided_files_are_not_in_layers(who: Who) {
     let paths = |at: usize| entries(&layers[at]).into_keys().collect::<Vec<_>>().join(" ");
     assert_eq!(paths(1), "a");
     assert_eq!(paths(2), "");
-    // Directories that a RUN needs and the base lacks stay, empty, as with BuildKit.
+    // Directories that a RUN needs and the base lacks stay in the image, empty, as in BuildKit.
     let bare = "FROM base:1 AS b\nFROM scratch\nCOPY --from=b /bin /bin\nRUN [\"/bin/true\"]\n";
     env.build(bare, &["-o", OCI]).ok();
     let top: Vec<_> = Layout::read(&env.path("out")).top().into_keys().collect();
@@ -300,7 +300,7 @@ fn deep_directories_are_a_layer_or_an_error(who: Who) {
     assert_eq!(env.leftovers("store"), "");
 }
 
-/// A registry that CI fills with Debian's images.
+/// The registry that CI fills with Debian's images.
 const DEBIAN_HOST: &str = "127.0.0.1:5000";
 
 /// Needs that registry, and the network for Debian's packages.

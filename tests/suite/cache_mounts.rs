@@ -1,9 +1,9 @@
-//! Directories of `RUN --mount=type=cache` that go from store to store with a build cache.
+//! Directories of `RUN --mount=type=cache` that are exported and imported with a build cache.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -23,7 +23,7 @@ as_root_and_as_user!(
     archives_stay_in_the_directory,
 );
 
-/// Runs a script with a cache, in a store.
+/// Runs a script with a cache mount in a store.
 fn run(env: &Env, store: &str, mount: &str, script: &str, args: &[&str]) -> Done {
     let dockerfile = format!("FROM base:1\nRUN --mount=type=cache,{mount} {script}\n");
     build(env, store, &dockerfile, args)
@@ -40,11 +40,12 @@ const TO: &str = "type=local,dest=cache,mode=max,mounts=true";
 const FROM: &str = "type=local,src=cache";
 const RESTORED: &str = "restore the cache mount";
 
-/// Files of every kind, with owners and modes of their own; some look like a layer's marks.
+/// Script that creates files of every kind, with various owners and modes. Some look like a layer's
+/// whiteouts.
 const FILL: &str = "cd /c && mkdir -p d/e && echo content > d/f && ln d/f hard && ln -s ../../etc up \
     && mkfifo pipe && echo x > .wh.gone && echo y > .wh..wh..opq && chown 5:6 d/f && chmod 2750 d \
     && chmod 4751 hard && chown 7:8 d/e && touch -d @1000000000 d/e && echo long > $(printf '%0200d' 7)";
-/// The part of them that must exist.
+/// Script that checks the parts of them that must be restored.
 const LOOK: &str = "cd /c && test \"$(cat hard)\" = content && test $(stat -c '%a %u:%g %h' hard | tr ' ' _) = 4751_5:6_2 \
     && test $(stat -c '%a_%u:%g' d) = 2750_0:0 && test $(stat -c '%u:%g_%Y' d/e) = 7:8_1000000000 \
     && test $(readlink up) = ../../etc && test -p pipe && test $(cat .wh.gone .wh..wh..opq | tr '\\n' -) = x-y- \
@@ -68,17 +69,17 @@ fn filled_cache_mount_goes_to_a_store_that_has_none(who: Who) {
     let without =
         run(&env, "two", mount, &look, &["--cache-from", &format!("{from},mounts=false")]);
     without.fails(1, &["did not complete successfully"]);
-    // That build has made the directory, empty: what is here counts.
+    // That build has created the directory, empty. The local directory takes precedence.
     let kept = run(&env, "two", mount, &look, &["--cache-from", &from]);
     kept.fails(1, &["did not complete successfully"]);
     assert!(!kept.stderr.contains(RESTORED), "{}", kept.stderr);
 
     let restored = run(&env, "three", mount, &look, &["--cache-from", &from]).ok();
     assert!(restored.stderr.contains("restore the cache mount `/c`"), "{}", restored.stderr);
-    // What the first step did with it is there for the next.
+    // The next step sees the changes of the first.
     let again = run(&env, "three", mount, "test -e /c/seen", &["--cache-from", &from]).ok();
     assert!(!again.stderr.contains(RESTORED), "{}", again.stderr);
-    // Another owner is another cache, and `--no-cache` starts empty.
+    // Another owner means another cache, and `--no-cache` starts with an empty one.
     run(&env, "four", "target=/c", "! test -e /c/hard", &["--cache-from", &from]).ok();
     let anew = ["--no-cache", "--cache-from", &from];
     run(&env, "four", mount, "! test -e /c/hard", &anew).ok();
@@ -87,7 +88,7 @@ fn filled_cache_mount_goes_to_a_store_that_has_none(who: Who) {
     }
 }
 
-/// The members of the cache's manifest, and of the document that it is about.
+/// Returns the cache's manifest, and the document that it refers to.
 fn documents(env: &Env) -> (Value, Value) {
     let json = |path: PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
     let blob = |descriptor: &Value| json(env.path("cache").join(blob_name(descriptor)));
@@ -100,7 +101,7 @@ fn blob_name(descriptor: &Value) -> String {
     descriptor["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/")
 }
 
-/// Name and digest of every directory in the cache.
+/// Returns the name and digest of every directory in the cache.
 fn mounts(env: &Env) -> Vec<(String, String)> {
     let (manifest, document) = documents(env);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -126,22 +127,23 @@ fn same_files_are_the_same_archive_and_are_written_once() {
         env.path("cache/blobs/sha256").join(hex).metadata().unwrap().ino()
     };
     let written = inode(&first[0].1);
-    // A store that made them in another order, with another umask, at another time.
+    // Another store, where the files are created in another order, with another umask and at
+    // another time.
     let other =
         "umask 077; cd /c && for f in c b a; do echo $f > $f; done; chmod 644 *; touch -d @1 *";
     run(&env, "two", "target=/c", other, &["--cache-to", TO]).ok();
     assert_eq!(mounts(&env), first);
-    // A step that is found changes nothing; the directory need not be here for that.
+    // A cached step changes nothing, and does not need the directory.
     let args = ["--cache-from", FROM, "--cache-to", TO];
     run(&env, "three", "target=/c", other, &args).ok();
     assert_eq!(mounts(&env), first);
     assert!(!env.path("three/cache-mounts").read_dir().unwrap().any(|_| true));
     run(&env, "two", "target=/c", other, &["--cache-to", TO]).ok();
     assert_eq!((mounts(&env), inode(&first[0].1)), (first.clone(), written));
-    // A change is one of the archive.
+    // A change of the directory changes its archive.
     run(&env, "two", "target=/c", "echo more >> /c/a", &["--cache-to", TO]).ok();
     assert_ne!(mounts(&env), first);
-    // Archives are not kept beside the directories.
+    // The store does not keep archives in addition to the directories.
     let names = |store: &str| {
         let blobs = env.path(store).join("blobs/sha256").read_dir().unwrap();
         blobs.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
@@ -163,7 +165,7 @@ fn largest_cache_mounts_stay_when_together_they_are_too_large() {
     assert_eq!(ids(), ["small", "middle"]);
     let left = "the cache mount `large` (89.5 KiB) is left out of the cache, which takes 40.0 KiB";
     assert!(done.stderr.contains(left) && !done.stderr.contains("`middle` ("), "{}", done.stderr);
-    // Each cache has a limit of its own.
+    // Each cache has its own limit.
     let other = "type=local,dest=other,mounts=true,mounts-max=15k";
     let done = build(&env, "one", dockerfile, &["--cache-to", &to("1m"), "--cache-to", other]).ok();
     assert_eq!(ids(), ["small", "middle", "large"]);
@@ -201,7 +203,7 @@ fn failed_build_exports_what_it_filled_and_keeps_what_it_did_not_come_to() {
     build(&env, "three", look, &["--cache-from", FROM]).ok();
 }
 
-/// Whatever is wrong with an archive, the step runs all the same.
+/// The step runs, however the archive is damaged.
 fn damaged_archives_leave_a_cache_empty(who: Who) {
     let env = Env::of(who);
     run(&env, "one", "target=/c", "echo x > /c/f", &["--cache-to", TO]).ok();
@@ -246,7 +248,7 @@ fn cache_mount_that_another_build_uses_stays_as_the_cache_has_it() {
     run(&env, "one", "target=/c", "echo 2 > /c/f", &[]).ok();
     let key = env.path("one/cache-mounts").read_dir().unwrap().next().unwrap().unwrap();
     let lock = fs::File::open(key.path().join("0/lock")).unwrap();
-    // As a step holds it while it runs; the export waits a while, and then does without.
+    // Locked as by a running step. The export waits for a while, then keeps the earlier archive.
     flock(&lock, FlockOperation::NonBlockingLockShared).unwrap();
     let started = Instant::now();
     let args = ["--cache-from", FROM, "--cache-to", TO];
@@ -261,7 +263,7 @@ fn cache_mount_that_another_build_uses_stays_as_the_cache_has_it() {
     assert_ne!(mounts(&env), before);
 }
 
-/// Puts another archive in the place of the cache's only directory.
+/// Replaces the archive of the cache's only directory.
 fn replace_archive(env: &Env, tar: &[u8]) {
     let put = |bytes: &[u8], descriptor: &mut Value| {
         descriptor["digest"] = Digest::of(bytes).to_string().into();
@@ -281,7 +283,7 @@ fn replace_archive(env: &Env, tar: &[u8]) {
     fs::write(env.path("cache/index.json"), index.to_string()).unwrap();
 }
 
-/// A tar of entries (name, type, link target or content), as only an attacker writes it.
+/// Returns a tar of entries (name, type, link target or content) that only an attacker would write.
 fn hostile_tar(entries: &[(&str, u8, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, kind, text) in entries {

@@ -1,14 +1,14 @@
-//! Caches that stores share: in a registry, in a directory, in an image.
+//! Caches shared between stores: in a registry, in a directory, in an image.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use crate::support::env::{Done, Env};
 use crate::support::registry::DockerRegistry;
 
-/// A stage that the image does not hold, and one that takes a file from it.
+/// A stage that is not part of the image, and one that takes a file from it.
 const DOCKERFILE: &str = "FROM base:1 AS tools\n\
                           RUN cat /proc/sys/kernel/random/uuid > /tool\n\
                           FROM base:1\n\
@@ -23,7 +23,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// The base is in the registry, so that each store can have it.
+    /// Pushes the base to the registry, so that each store can pull it.
     fn new(registry: &DockerRegistry) -> Self {
         let env = Env::new();
         env.base();
@@ -40,7 +40,7 @@ impl Scene {
     }
 }
 
-/// The steps that were made, not found.
+/// Returns the steps that were not cached.
 fn made(done: &Done) -> Vec<String> {
     done.steps().into_iter().filter(|step| !step.ends_with(": CACHED")).collect()
 }
@@ -61,7 +61,7 @@ fn second_store_finds_every_step_in_the_registry_and_pulls_only_what_goes_out() 
     let args = ["--cache-from", &from, "-t", &name, "--push"];
     let second = scene.run("two", &args).ok();
     assert_eq!(made(&second), NONE, "{}", second.stderr);
-    // The registry has it all: nothing is pulled.
+    // The registry has everything, so nothing is pulled.
     assert!(!second.stderr.contains("[internal] pull"), "{}", second.stderr);
 
     let third = scene.run("three", &["--cache-from", &from, "-o", "third"]).ok();
@@ -71,7 +71,7 @@ fn second_store_finds_every_step_in_the_registry_and_pulls_only_what_goes_out() 
         assert_eq!(files(&format!("first/{file}")), files(&format!("third/{file}")));
     }
 
-    // What comes after a change is made on top of what is elsewhere.
+    // Steps after a change run on top of cached layers.
     scene.env.write("file", "other\n");
     let fourth = scene.run("four", &["--cache-from", &from, "-o", "fourth"]).ok();
     assert_eq!(made(&fourth).len(), 3, "{}", fourth.stderr);
@@ -91,7 +91,7 @@ fn smaller_caches_know_the_image_and_not_what_it_was_made_with() {
         [("two", format!("type=registry,ref={name}")), ("three", "type=local,src=cache".to_owned())]
     {
         let done = scene.run(store, &["--cache-from", &from, "-o", store]).ok();
-        // The tool's stage is rebuilt. Its file differs then, and so does the copy.
+        // The `tools` stage is rebuilt. Its file then differs, and so does the copy.
         let want = [
             "COPY --from=tools /tool /copied: DONE",
             "RUN cat /proc/sys/kernel/random/uuid > /own: DONE",
@@ -112,7 +112,7 @@ fn failed_build_leaves_its_finished_steps_in_the_cache() {
     scene.dockerfile = good;
     let done = scene.run("two", &["--cache-from", "type=local,src=cache"]).ok();
     assert_eq!(made(&done), NONE, "{}", done.stderr);
-    // Written once more, the directory holds what is needed and nothing else.
+    // After another export, the directory holds what is needed and nothing else.
     scene.run("two", &["--cache-to", "type=local,dest=cache"]).ok();
     let blobs = std::fs::read_dir(scene.env.path("cache/blobs/sha256")).unwrap().count();
     assert_eq!(blobs, 4 + 2, "four layers, manifest and document");
@@ -175,12 +175,13 @@ fn caches_of_every_type_may_fail() {
         assert!(done.stderr.contains(&format!("warning: {message}")), "{}", done.stderr);
         let strict = format!("{cache},ignore-error=false");
         env.rbuild(&["build", "context", flag, &strict]).fails(3, &["error: ", message]);
-        // A build that fails anyway says why, and not that its cache failed, too.
+        // A build that fails anyway reports its own error, not that of the export. A failed import
+        // comes first.
         let failing = ["build", "context", flag, &strict, "--build-arg", "X=1", "--target", "none"];
         let code = if flag == "--cache-to" { 1 } else { 3 };
         assert_eq!(env.rbuild(&failing).code, Some(code));
     }
-    // An image without a cache in it.
+    // An image without an inline cache.
     let open = DockerRegistry::open();
     let name = format!("{}/app:1", open.host());
     env.rbuild(&["build", "context", "-t", &name, "--push"]).ok();
@@ -192,7 +193,7 @@ fn caches_of_every_type_may_fail() {
         .fails(3, &["the image has no inline cache"]);
 }
 
-/// True if an output wants the layer, false if a step does.
+/// The layer is rebuilt, whether an output or a step needs it.
 #[test]
 fn damaged_layer_of_a_cache_is_made_again() {
     let registry = DockerRegistry::open();
@@ -224,7 +225,7 @@ fn cache_that_was_named_once_has_no_effect_on_builds_that_do_not_name_it() {
     let registry = DockerRegistry::open();
     let scene = Scene::new(&registry);
     let base = format!("{}/base:1", registry.host());
-    // Each store makes another file: it shows whose layers an image has.
+    // Each store creates a different file, which shows whose layers an image has.
     let first = format!("FROM {base} AS first\nRUN cat /proc/sys/kernel/random/uuid > /one\n");
     let both = format!("{first}FROM first\nRUN cp /one /two\n");
     let file = |directory: &str, name: &str| {
@@ -239,15 +240,16 @@ fn cache_that_was_named_once_has_no_effect_on_builds_that_do_not_name_it() {
     run(&first, "foreign", &["--cache-to", "type=local,dest=cache,mode=max"], "foreign-out");
     let foreign = file("foreign-out", "one");
 
-    // A build that names the cache uses it, also for what it puts on top, and finds both again.
+    // A build that names the cache uses it, runs further steps on top, and finds both the next
+    // time.
     let done = run(&both, "own", &named, "named");
     assert_eq!(made(&done), ["RUN cp /one /two: DONE"], "{}", done.stderr);
     assert_eq!(file("named", "two"), foreign);
     let done = run(&both, "own", &named, "again");
     assert_eq!(made(&done), NONE, "{}", done.stderr);
 
-    // One that does not makes its own step. With that the second step, which stood on the other
-    // one, is not found either, although it has the same definition.
+    // A build that does not name it runs its own step. The second step is then not cached either:
+    // it has the same definition, but ran on the other layer.
     let done = run(&first, "own", &[], "unnamed");
     assert_eq!(made(&done).len(), 1, "{}", done.stderr);
     let own = file("unnamed", "one");
@@ -255,7 +257,7 @@ fn cache_that_was_named_once_has_no_effect_on_builds_that_do_not_name_it() {
     let done = run(&both, "own", &[], "unnamed-both");
     assert_eq!(made(&done), ["RUN cp /one /two: DONE"], "{}", done.stderr);
     assert_eq!(file("unnamed-both", "two"), own);
-    // Now all is its own, and comes before what the cache has.
+    // Now the store has both steps of its own, and they take precedence over the cache.
     let done = run(&both, "own", &named, "last");
     assert_eq!(made(&done), NONE, "{}", done.stderr);
     assert_eq!(file("last", "two"), own);

@@ -1,5 +1,5 @@
 //! `--check` and `--call=outline` report what would stop a build, and build nothing.
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::env::{Done, Env};
 use crate::support::registry::DockerRegistry;
 
-/// Files that cannot be built, and the message of the build.
+/// Files that cannot be built, and the error message of the build.
 const REFUSED: [(&str, &str); 13] = [
     ("FROM scratch\nCOPY --chmod=64a Dockerfile /f\n", "invalid chmod parameter: '64a'"),
     ("FROM scratch\nARG A=${NOT_THERE:?is-needed}\n", "is-needed"),
@@ -34,7 +34,7 @@ fn check_and_outline_refuse_what_the_build_refuses() {
     let env = Env::new();
     for (file, message) in REFUSED {
         env.build(file, &["-q"]).fails(1, &[message]);
-        // A stage that the last one does not need counts as well.
+        // Stages that the last one does not need are checked too.
         let unneeded = format!("{file}FROM scratch\n");
         for file in [file, &unneeded] {
             let check = env.build(file, &["--check"]);
@@ -133,7 +133,7 @@ fn check_uses_the_configs_that_the_store_has() {
     assert!(done.stdout.contains("usage of undefined variable `$NOT_GIVEN`"), "{}", done.stdout);
     assert!(!done.stdout.contains("`$GIVEN`"), "{}", done.stdout);
     assert!(done.stdout.contains("EXPOSE port"), "{}", done.stdout);
-    // Another platform is not in the store.
+    // The store has no image for this platform.
     env.build(file, &["--check", "--platform", "linux/s390x"]).ok();
 }
 

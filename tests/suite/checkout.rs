@@ -1,9 +1,9 @@
-//! A checkout by another author: links, FIFOs and names planted in it must neither lead
-//! rbuild out of it nor make it wait.
+//! An untrusted checkout: links, FIFOs and names planted in it must neither lead rbuild out of it
+//! nor make it wait.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -26,14 +26,14 @@ const RBUILD: &str = env!("CARGO_BIN_EXE_rbuild");
 const SMALL: &str = "FROM scratch\nCOPY Dockerfile /\n";
 const EMPTY_LOCK: &str = "version = 1\n";
 
-/// Runs a shell script as the builder; it is ended if it does not end by itself.
+/// Runs a shell script as the builder, and kills it after 60 seconds.
 fn script(env: &Env, text: &str) -> Done {
     let mut command = env.program("timeout");
     command.args(["--signal=KILL", "60", "bash", "-c", text, "bash", RBUILD]);
     Done::of(command.output().unwrap())
 }
 
-/// A file that must not change, and its content.
+/// Creates a file that must not change.
 fn victim(env: &Env) -> PathBuf {
     let path = env.path("victim");
     fs::write(&path, "precious\n").unwrap();
@@ -52,7 +52,7 @@ fn draft_of_the_lock_file_is_not_written_through_a_planted_link(who: Who) {
     env.write("rbuild.lock", EMPTY_LOCK);
     env.hand_over("context");
     let victim = victim(&env);
-    // An ordinary user's rbuild has the number of a child of this one.
+    // An ordinary user's rbuild has the process id of a child of this shell.
     let plant = "python3 -c \"import os; [os.symlink('../victim', f'context/rbuild.lock.{n}.tmp') \
                  for n in range($$, $$ + 3000)]\"; \
                  exec $1 --root store build context -o type=cacheonly";
@@ -126,7 +126,7 @@ fn file_tree_is_not_written_through_a_planted_link(who: Who) {
     let done = env.rbuild(&["build", "context", "-o", "type=oci,dest=layout,tar=false"]);
     done.fails(3, &["layout/blobs"]);
     assert_eq!(fs::read_dir(env.path("outside")).unwrap().count(), 0);
-    // Elsewhere a link of the caller's own is followed, as /tmp may be one.
+    // Elsewhere, the caller's own links are followed: /tmp may be one.
     let output = format!("type=local,dest={}/real", env.shown("out"));
     script(
         &env,
@@ -175,7 +175,7 @@ fn dockerfile_that_is_a_link_is_resolved_inside_the_context(who: Who) {
     }
     let done = env.rbuild(&["build", "context"]);
     done.fails(1, &["it is a symbolic link to a path that does not exist inside"]);
-    // The same links where they lead to something inside.
+    // The same links, with targets that exist inside.
     let inside = secret.trim_start_matches('/').to_owned();
     env.write(&inside, SMALL);
     env.write("secret", SMALL);
@@ -195,7 +195,7 @@ fn dockerfile_elsewhere_may_be_a_pipe_of_the_caller() {
     ] {
         script(&env, &format!("$1 --root store build context {args}")).ok();
     }
-    // Beside a context in a checkout no name is worth waiting for.
+    // Next to a context in a checkout, rbuild does not wait for a FIFO.
     let done = script(&env, "mkfifo pipe; $1 --root store build context -f pipe");
     done.fails(1, &["it is a FIFO, not a regular file"]);
 }
@@ -241,7 +241,7 @@ fn fix_does_not_rewrite_a_file_outside_of_the_context() {
     symlink("../victim", env.path("context/Dockerfile")).unwrap();
     env.rbuild(&["--check", "--fix", "context"])
         .fails(1, &["it is a symbolic link to a path that does not exist"]);
-    // Named on purpose it is read, but not written through the link.
+    // A file that is named explicitly is read, but not written through the link.
     fs::create_dir(env.path("other")).unwrap();
     symlink("../victim", env.path("other/Dockerfile")).unwrap();
     let done = env.rbuild(&["--check", "--fix", "-f", "other/Dockerfile", "context"]);

@@ -4,7 +4,7 @@
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ fn pipeline(name: &str) -> Value {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The members of an object are among `known`, and `required` are there.
+/// Checks that an object has all members in `required`, and no others except those in `known`.
 #[track_caller]
 fn members(value: &Value, required: &[&str], known: &[&str]) {
     let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
@@ -46,7 +46,7 @@ fn names(values: &Value) -> BTreeSet<&str> {
     values.as_array().into_iter().flatten().map(|value| text(&value["name"])).collect()
 }
 
-/// A repository with what its pipeline builds, programs of a runner that a test has not, and a
+/// A repository with the inputs of its pipeline, stand-ins for programs of a CI runner, and a
 /// registry.
 struct Runner {
     env: Env,
@@ -59,7 +59,7 @@ impl Runner {
         env.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
         fs::create_dir(env.path("bin")).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rbuild"), env.path("bin/rbuild")).unwrap();
-        // They install rbuild and change the machine: here it is installed.
+        // These install rbuild and change the machine; rbuild is already installed here.
         for name in ["sudo", "docker"] {
             let path = env.path("bin").join(name);
             fs::write(&path, "#!/bin/sh\n").unwrap();
@@ -78,7 +78,7 @@ impl Runner {
         Done::of(command.envs(variables).output().unwrap()).ok()
     }
 
-    /// Writes docker's login, as clusters keep it in a secret.
+    /// Writes Docker's login file, which clusters keep in a secret.
     fn login(&self) {
         let mut login = self.env.program("rbuild");
         let host = self.registry.host();
@@ -86,7 +86,7 @@ impl Runner {
         Done::of(login.output().unwrap()).ok();
     }
 
-    /// Another store gets the image.
+    /// Pulls the image into another store.
     #[track_caller]
     fn pull(&self, name: &str) {
         Done::of(self.env.command_in("other", &["pull", name]).output().unwrap()).ok();
@@ -97,7 +97,7 @@ fn variables<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, Strin
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// Every command that is meant to call rbuild, so that none is left out when scripts are run.
+/// Counts the commands that call rbuild, to check that every one is run.
 fn n_calls(text: &str) -> usize {
     text.split_whitespace().filter(|word| *word == "rbuild").count()
 }
@@ -143,7 +143,7 @@ fn github_actions_builds_and_pushes() {
     runner.pull(&format!("{image}:{}", given["GITHUB_SHA"]));
     runner.pull(&format!("{image}:latest"));
     assert!(runner.env.path("context/metadata.json").exists());
-    // A second run, on a machine that knows nothing, finds the steps.
+    // A second run, on a machine with an empty store, finds the steps in the cache.
     let last = list(&job["steps"]).last().unwrap();
     given.insert("RBUILD_ROOT".to_owned(), runner.env.shown("fresh"));
     let again = runner.script("bash", text(&last["run"]), &given);
@@ -185,7 +185,7 @@ fn gitlab_ci_checks_builds_and_pushes() {
     runner.pull(&format!("{image}:01234567"));
 }
 
-/// Each volume that a container mounts is there.
+/// Checks that each volume that a container mounts exists.
 fn volumes_exist(containers: &[Value], volumes: &Value) {
     let known = names(volumes);
     for mount in containers.iter().filter_map(|container| container.get("volumeMounts")) {
@@ -197,7 +197,7 @@ fn volumes_exist(containers: &[Value], volumes: &Value) {
     }
 }
 
-/// Runs rbuild with the arguments of a container, some texts in them replaced.
+/// Runs rbuild with the arguments of a container, after replacing some texts in them.
 fn run_args(runner: &Runner, args: &Value, replace: &[(&str, &str)]) -> Done {
     let args = list(args).iter().map(|argument| {
         replace.iter().fold(text(argument).to_owned(), |text, (from, to)| text.replace(from, to))
@@ -225,7 +225,7 @@ fn tekton_builds_its_workspace() {
         &["workingDir", "env", "command", "args", "securityContext", "volumeMounts"],
     );
     volumes_exist(list(&spec["steps"]), &spec["volumes"]);
-    // What is named is declared, and the other way round.
+    // Every name in use is declared, and the other way round.
     let whole = step.to_string();
     let named = |prefix: &str| -> BTreeSet<&str> {
         let prefix = format!("$({prefix}.");
@@ -273,7 +273,7 @@ fn a_kubernetes_job_builds_what_it_checked_out() {
     let own = &pod["containers"][0];
     let security = &own["securityContext"];
     members(security, &["procMount", "seccompProfile", "appArmorProfile"], &[]);
-    // A /proc without masks is for pods with a user namespace only (API reference, Pod v1).
+    // An unmasked /proc is only for pods with a user namespace (API reference, Pod v1).
     assert_eq!(
         (text(&security["procMount"]), &pod["hostUsers"]),
         ("Unmasked", &Value::Bool(false))

@@ -1,9 +1,9 @@
-//! The command line and the screen: bad input, outputs, and the commands beside `build`.
+//! The command line and the screen: bad input, outputs, and the commands besides `build`.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -20,7 +20,7 @@ use crate::support::registry::{Answer, DockerRegistry, Scripted};
 /// A step that must stay cached whatever fails after it.
 const FINISHED: &str = "FROM base:1\nRUN echo kept > /kept\n";
 
-/// Checks a failure, then that the store is good: the same steps without the bad one are cached.
+/// Checks a failure, and that the store is intact: the same steps without the bad one are cached.
 #[track_caller]
 fn fails_whole(env: &Env, bad: &str, code: i32, parts: &[&str]) {
     env.build(&format!("{FINISHED}{bad}"), &[]).fails(code, parts);
@@ -84,7 +84,7 @@ fn run_killed_by_a_signal_says_so() {
     env.build(FINISHED, &[]).ok().ended(&["RUN echo kept > /kept: CACHED"]);
 }
 
-/// Waits until a process with this command line runs.
+/// Waits until a process with this command line runs. Returns its id.
 fn wait_for_process(line: &str) -> rustix::process::Pid {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -137,7 +137,7 @@ fn layer_with_a_flipped_byte_is_refused_and_nothing_of_it_is_kept() {
     build("fresh").ok();
 }
 
-/// Passes a request on; of the largest blobs one byte is changed.
+/// Forwards a request, and changes one byte of the largest blobs.
 fn relay(origin: &str, target: &str) -> Answer {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(origin).unwrap();
@@ -197,7 +197,7 @@ fn a_progress_bar_is_one_line_and_a_long_log_says_where_the_rest_is() {
     env.build(long, &[]).fails(1, &[head, "  line 30\n"]);
 }
 
-/// Standard output that fails: `head` that has seen enough, and a full disk.
+/// Standard output that fails: a closed pipe, and a full disk.
 #[test]
 fn a_closed_pipe_is_not_a_failure_but_lost_output_is() {
     let env = Env::new();
@@ -248,7 +248,7 @@ as_root_and_as_user!(
 fn store_of_a_newer_version_is_refused(who: Who) {
     let env = Env::of(who);
     env.build("FROM scratch\nLABEL a=b\n", &["-t", "a"]).ok();
-    // The number and its SHA-256.
+    // The version number and its SHA-256.
     let later = "7 7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451\n";
     fs::write(env.path("store/version"), later).unwrap();
     let parts =
@@ -261,7 +261,7 @@ fn store_of_a_newer_version_is_refused(who: Who) {
 fn ctrl_c_ends_everything(who: Who) {
     let env = Env::of(who);
     env.base();
-    // What runs is this test's own, not root's or another process's.
+    // A unique duration, so that only processes of this test are found.
     let nth = if matches!(who, Who::User(_)) { 9 } else { 4 };
     let seconds = 1_000_000 + std::process::id() * 10 + nth;
     env.write("Dockerfile", format!("{FINISHED}RUN sleep {seconds} & sleep {seconds}\n"));
@@ -286,7 +286,7 @@ fn priv_unreadable_store_fails_by_name() {
     env.rbuild(&["images"]).fails(3, &["error: ", "store", "ermission denied"]);
 }
 
-/// A store on a file system of 6 MB, in a mount namespace of its own.
+/// A store on a file system of 6 MB, in its own mount namespace.
 #[test]
 fn priv_full_disk_fails_and_is_well_once_there_is_room() {
     if Who::root().is_none() {
@@ -320,7 +320,7 @@ fn priv_full_disk_fails_and_is_well_once_there_is_room() {
     done.fails(0, &["RUN echo kept > /kept\n", "#2 DONE", "RUN echo kept > /kept\n#2 CACHED"]);
 }
 
-/// Deletes, replaces and links, so that layers must be merged right.
+/// Deletes, replaces and links files, so that layers must be merged correctly.
 const OUTPUT: &str = "FROM base:1\nRUN rm /old/file /etc/passwd && rm -r /bin /root /tmp\n\
                       COPY a /a\nCOPY --chmod=4711 a /old/b\nENTRYPOINT [\"/a\"]\n";
 

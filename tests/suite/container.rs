@@ -1,9 +1,9 @@
-//! rbuild as a container image that rbuild makes, and what it needs where it runs in one.
+//! rbuild as a container image that rbuild builds, and its requirements inside a container.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -16,13 +16,13 @@ use crate::support::images::Layout;
 use crate::support::registry::DockerRegistry;
 use crate::support::source;
 
-/// The program that the image is for: the static one, if the caller has made it.
+/// Returns the program for the image: the static one if the caller has built it.
 fn program() -> PathBuf {
     std::env::var_os("RBUILD_STATIC")
         .map_or_else(|| env!("CARGO_BIN_EXE_rbuild").into(), PathBuf::from)
 }
 
-/// Builds packaging/image; its config is in the directory `out`, its files in `rootfs`.
+/// Builds packaging/image, with the config in the directory `out` and the files in `rootfs`.
 fn build(env: &Env, more: &[&str]) {
     fs::write(env.path("certificates"), "-----BEGIN CERTIFICATE-----\n").unwrap();
     let mut script = env.program(source::root().join("packaging/image/build").to_str().unwrap());
@@ -33,7 +33,7 @@ fn build(env: &Env, more: &[&str]) {
     libraries(env);
 }
 
-/// A program that is not static finds its libraries in the rootfs all the same.
+/// Copies the libraries of a program that is not static into the rootfs.
 fn libraries(env: &Env) {
     let listed = Command::new("ldd").arg(program()).output().unwrap();
     for word in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
@@ -45,8 +45,8 @@ fn libraries(env: &Env) {
     }
 }
 
-/// Runs the image with a volume for the store, as an engine would: its root changed, its
-/// environment the image's.
+/// Runs the image as an engine would: with a volume for the store, the image's root and the image's
+/// environment.
 fn contained(env: &Env, rights: &[&str], command: &[&str]) -> Done {
     let config = Layout::read(&env.path("out")).config["config"].clone();
     let mut bwrap = env.program("bwrap");
@@ -66,9 +66,9 @@ fn contained(env: &Env, rights: &[&str], command: &[&str]) -> Done {
     Done::of(bwrap.args(command).output().unwrap())
 }
 
-/// Of an engine that masks nothing of /proc.
+/// Arguments for an engine that does not mask parts of /proc.
 const PLAIN_PROC: [&str; 3] = ["--dev-bind", "/proc", "/proc"];
-/// The capabilities that docker leaves to root in a container, as far as they matter here.
+/// The capabilities that Docker leaves to root in a container, as far as they matter here.
 const USUAL_RIGHTS: [&str; 16] = [
     "--cap-drop",
     "ALL",
@@ -145,13 +145,13 @@ fn priv_it_builds_in_a_container_with_and_without_privileges() {
         env.rbuild(&["pull", &image]).ok();
         fs::remove_dir_all(env.path("context/out")).unwrap();
     }
-    // What is missing is said.
+    // The error names what is missing.
     let masked = [&["--proc", "/proc"], &USUAL_RIGHTS[..]].concat();
     contained(&env, &masked, &["--no-cache", "."]).fails(3, &["systempaths=unconfined"]);
     let none = [&PLAIN_PROC[..], &["--cap-drop", "ALL"]].concat();
     let failed = contained(&env, &none, &["--no-cache", "."]);
     failed.fails(3, &["lacks the capabilities CAP_SETUID and CAP_SETGID"]);
-    // The cache has the layer of the RUN, and other steps need no rights.
+    // The RUN is cached, and other steps need no capabilities.
     contained(&env, &none, &["."]).ok();
     env.write("Dockerfile", "FROM scratch\nCOPY --chown=7 busybox /bin/\nWORKDIR /w\n");
     contained(&env, &none, &["--no-cache", "."]).ok();

@@ -1,10 +1,10 @@
-//! Files that steps put into an image: names that layers cannot hold, extended attributes, holes, and ids that
-//! the builder does not have.
+//! Files that steps put into an image: names that layers cannot hold, extended attributes, holes,
+//! and ids that the builder does not have.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ as_root_and_as_user!(
 const OCI: &str = "type=oci,dest=out,tar=false,compression=uncompressed";
 const MIB: u64 = 1 << 20;
 
-/// The entries of the tar `name`.
+/// Returns the entries of the tar `name`.
 fn tar_of(env: &Env, name: &str) -> BTreeMap<String, String> {
     entries(&fs::read(env.path(name)).unwrap())
 }
@@ -89,20 +89,20 @@ fn such_names_are_accepted_where_no_layer_is_written(who: Who) {
     assert!(found.keys().all(|path| !path.contains(".wh.")), "{found:?}");
 }
 
-/// Gives a file of the context attributes, one of them overlayfs's own. False where the file system
-/// has none.
+/// Sets extended attributes on a file of the context, one of them an attribute of overlayfs.
+/// Returns false if the file system does not support them.
 fn set_attributes(env: &Env, name: &str) -> bool {
     let path = env.path("context").join(name);
     if setxattr(&path, "user.note", b"v=\0", XattrFlags::empty()).is_err() {
         skip("attributes", "the file system has no extended attributes of users");
         return false;
     }
-    // Where it stands for something, a user may not set it.
+    // Where the attribute has a meaning, a user may not set it.
     let _refused = setxattr(&path, "user.overlay.opaque", b"y", XattrFlags::empty());
     true
 }
 
-/// A tar with one file, which has the attribute `user.note`.
+/// Returns a tar with one file that has the attribute `user.note`.
 fn tar_with_attribute() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let pax =
@@ -116,7 +116,7 @@ fn tar_with_attribute() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// Checks that these paths, and no others, have the attribute and nothing else of the kind.
+/// Checks that exactly these paths have the attribute, and that none has an attribute of overlayfs.
 fn check_attributes(found: &BTreeMap<String, String>, paths: &[&str]) {
     for (path, line) in found {
         let has = line.contains(r" SCHILY.xattr.user.note=v=\x00");
@@ -163,7 +163,7 @@ fn user_attributes_are_kept_from_every_step(who: Who) {
         assert_eq!(&value[..length], b"v=\0", "{}", path.display());
     }
 
-    // In another store, from the registry: before and after a step.
+    // Pulled into another store: before and after a step.
     let pulled = format!(
         "FROM {name}\nCOPY --from=base:1 /bin /bin\nRUN [\"/bin/chmod\", \"640\", \"/moved\"]\n"
     );
@@ -259,7 +259,7 @@ fn numbers_are_ids_also_where_users_and_groups_are_called_so(who: Who) {
     env.build(mount, &[]).fails(1, &["invalid value `4294967295`", "below 4294967295"]);
 }
 
-/// Checks that a file has its length and content, and takes little space.
+/// Checks that a file has the given length and content, and takes little space.
 #[track_caller]
 fn check_sparse(path: &Path, n_bytes: u64, data: &[(u64, u8)]) {
     let file = fs::File::open(path).unwrap();
@@ -299,7 +299,7 @@ fn holes_take_no_space(who: Who) {
         let more = bounds::disk_bytes(&env.path("store")) - before;
         assert!(more < 8 * MIB, "{stage}: {more} bytes more in the store");
     };
-    // Layers that nothing mounts are tars, others are directories.
+    // Layers that no step mounts are tars, others are directories.
     let copies = "COPY some none /context/\nCOPY --from=one /from /from\nADD a.tar /added/\n";
     let source = "FROM base:1 AS one\nRUN --mount=target=/c mkdir /from && \
                   dd if=/dev/zero of=/from/none bs=1 count=0 seek=64M\n";
@@ -317,7 +317,7 @@ fn holes_take_no_space(who: Who) {
     );
     env.build(&mounted, &["-o", "two"]).ok();
     check("directories", "two");
-    // Unpacked from a packed layer.
+    // Unpacked from a compressed layer.
     env.build(&mounted, &["-o", OCI.replace("uncompressed", "gzip").as_str()]).ok();
     let context = format!("base=oci-layout://{}", env.path("out").display());
     env.write("Dockerfile", "FROM base\nRUN test $(stat -c %s /from/none) = 67108864\n");
@@ -380,7 +380,7 @@ fn parents_are_kept_behind_links(who: Who) {
     failed.fails(1, &["E0402", "`x/link/e` does not exist", "Dockerfile:2:16"]);
 }
 
-/// The last id that the builder has.
+/// Returns the last id that the builder has.
 fn last_id(env: &Env) -> u64 {
     let uid = env.program("id").arg("-u").output().unwrap();
     let name = env.program("id").arg("-un").output().unwrap();
@@ -436,7 +436,7 @@ fn priv_an_id_that_is_not_granted_is_named_with_its_place() {
     let dockerfile = "FROM base:1 AS one\n\nFROM base\nRUN [\"/big\"]\n";
     let failed = env.build(dockerfile, &args);
     failed.fails(3, &["error[E0415]", "205001", &granted, "--> Dockerfile:3:"]);
-    // Where nothing is unpacked, the image has the owner all the same.
+    // If nothing is unpacked, the image keeps the owner.
     let dockerfile = "FROM base\nCOPY --chown=205001:5 f /x\n";
     env.build(dockerfile, &[&args[..], &["-o", "type=tar,dest=all.tar"]].concat()).ok();
     let found = tar_of(&env, "all.tar");

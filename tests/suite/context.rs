@@ -4,7 +4,7 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::wildcard_enum_match_arm,
-    reason = "a failing test may panic, and it prepares directories as a user would"
+    reason = "tests panic on failure and prepare directories as a user would"
 )]
 
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ use rbuild::tree::{FileOrigin, Node, Tree, TreeNode, TreePath};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use tempfile::TempDir;
 
-/// A directory with these files; a name that ends with `/` is a directory, `a -> b` a link.
+/// Creates a directory with these files: a name that ends with `/` is a directory, `a -> b` a link.
 fn directory(entries: &[&str]) -> TempDir {
     let directory = TempDir::new().unwrap();
     for entry in entries {
@@ -51,7 +51,7 @@ fn path(text: &str) -> TreePath {
     TreePath::new(text.as_bytes()).unwrap()
 }
 
-/// The paths of a tree, directories with a slash and links with their targets.
+/// Returns the paths of a tree, directories with a slash and links with their targets.
 fn show(tree: &Tree) -> String {
     let mut text = String::new();
     for (path, node) in tree.walk(&TreePath::root()) {
@@ -66,7 +66,7 @@ fn show(tree: &Tree) -> String {
     text.trim_end().to_owned()
 }
 
-/// Files that each list of sources selects.
+/// Checks the files that a list of sources selects.
 fn check(directory: &TempDir, ignore: &str, sources: &[&str], want: &str) {
     assert_eq!(show(&open(directory, ignore).tree(sources).unwrap()), want, "{sources:?}");
 }
@@ -173,7 +173,7 @@ fn hard_links_share_a_leaf_and_user_attributes_are_kept() {
     };
     assert!(leaf("a").identity().is_some());
     assert_eq!(leaf("a").identity(), leaf("d/b").identity());
-    // Not every file system has them.
+    // Not every file system supports extended attributes.
     if attribute.is_ok() {
         let xattrs: Vec<_> =
             leaf("a").meta().xattrs().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
@@ -207,7 +207,7 @@ fn a_pipe_that_took_a_files_place_does_not_block() {
     assert_eq!(error.path(), directory.path().join("file"));
 }
 
-/// Nanoseconds since 1970, some time from now.
+/// Returns the time some seconds from now, in nanoseconds since 1970.
 fn later(seconds: u64) -> i64 {
     let time = SystemTime::now() + Duration::from_secs(seconds);
     i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
@@ -236,11 +236,11 @@ fn a_remembered_file_is_read_again_only_after_a_change() {
     let before = content(&first, "a");
     let mut table = tempfile::tempfile().unwrap();
     first.hashes().write(&mut table).unwrap();
-    // Nothing is learned when nothing has to be read.
+    // There are no new entries if nothing has to be read.
     let second = open(Some(&table), later(10));
     assert_eq!(content(&second, "a"), before);
     assert!(!second.hashes().has_new_entries());
-    // Same size, and the time put back: only the ctime differs.
+    // Same size, and the mtime restored: only the ctime differs.
     let time = fs::metadata(&at).unwrap().modified().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     fs::write(&at, "b").unwrap();
@@ -248,7 +248,7 @@ fn a_remembered_file_is_read_again_only_after_a_change() {
     let third = open(Some(&table), later(10));
     assert_ne!(content(&third, "a"), before);
     assert!(third.hashes().has_new_entries());
-    // Hashed in the instant of the change: not remembered.
+    // Hashed at the instant of the change, so the hash is not cached.
     let racy = open(Some(&table), later(0));
     content(&racy, "a");
     assert!(!racy.hashes().has_new_entries());

@@ -1,5 +1,5 @@
-//! The inputs of `testdata/corpus`: each once broke something, or would if a check were taken out.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test stops where it fails")]
+//! The inputs of `testdata/corpus`: each once broke something, or would if a check were removed.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may panic and do IO")]
 
 use std::error::Error;
 use std::fs;
@@ -152,7 +152,7 @@ fn hostile_documents_and_names_are_refused_with_a_reason() {
     assert_eq!(said, "line 4: `\\` is not a pattern: `\\` at the end escapes nothing");
 }
 
-/// The error of reading an archive or a listing.
+/// Reads an archive or a listing to its end.
 fn read(bytes: &[u8]) -> Result<(), String> {
     if bytes.starts_with(b"rbL") {
         let listing = PackedListing::new(bytes.to_vec(), DiffId::new(Digest::of(b"")));

@@ -1,9 +1,9 @@
-//! A store that was damaged, that another version has used, or that others use at the same moment; and
-//! limits and signals that would end a build in the middle.
+//! A store that is damaged, was used by another version, or is in use by other processes; and
+//! limits and signals that could end a build midway.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -28,7 +28,7 @@ as_root_and_as_user!(
 
 const DOCKERFILE: &str = "FROM base:1\nRUN seq 20000 > /numbers\n";
 
-/// The packed layers of the store: documents and plain tars are not gzip.
+/// Returns the compressed layers of the store: documents and plain tars are not gzip.
 fn packed_layers(env: &Env) -> Vec<PathBuf> {
     let entries = fs::read_dir(env.path("store/blobs/sha256")).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -56,7 +56,7 @@ fn damaged_blob_is_not_exported_and_is_rebuilt(who: Who) {
     let again = env.build(DOCKERFILE, &[&args[..], &[&archive("second.tar")]].concat()).ok();
     assert!(again.stderr.contains("is damaged"), "{}", again.stderr);
     assert!(fs::read(env.path("first.tar")).unwrap() == fs::read(env.path("second.tar")).unwrap());
-    // Other commands say so, and the next try is right.
+    // Other commands report the damage, and the next attempt succeeds.
     env.rbuild(&["save", "app", "-o", "whole.tar"]).ok();
     damage(&env);
     let saved = env.rbuild(&["save", "app", "-o", "bad.tar"]);
@@ -89,7 +89,7 @@ fn index_of_a_later_version_is_refused(who: Who) {
     assert_eq!(version(), 99);
 }
 
-/// Holds the index again and again, as a process on a slow disk does.
+/// Locks the index repeatedly, as a process on a slow disk does.
 fn hold_index(env: &Env, until: &AtomicBool) {
     let mut index = rusqlite::Connection::open(env.path("store/index.db")).unwrap();
     index.busy_timeout(Duration::from_secs(30)).unwrap();
@@ -111,7 +111,7 @@ fn layer_that_others_unpack_at_the_same_time_stays(who: Who) {
     assert!(unpacked.success());
     env.hand_over("layout");
     let context = format!("other=oci-layout://{}", env.shown("layout"));
-    // Each looks at all of the layer for a while after it has mounted it.
+    // Each step reads the whole layer for a while after mounting it.
     let look = "for n in 1 2 3 4 5 6 7 8; do wc -l < /numbers; usleep 50000; done";
     for round in 0..2 {
         fs::remove_dir_all(env.path("store")).unwrap();
@@ -184,7 +184,7 @@ fn signal_that_comes_twice_at_once_ends_the_build_in_order(who: Who) {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.ends_with(" begun")), "the step does not start");
-    // The build ends within some milliseconds.
+    // The build ends within a few milliseconds.
     for _ in 0..8 {
         rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         std::thread::sleep(Duration::from_millis(2));

@@ -1,6 +1,6 @@
-//! The debug log: what it holds, where it goes, and what it never holds.
+//! The debug log: its contents, its location, and what it must never contain.
 
-#![expect(clippy::disallowed_methods, reason = "tests say what they mean with them")]
+#![expect(clippy::disallowed_methods, reason = "tests access the system directly")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,7 +30,7 @@ fn debug_log_holds_requests_lookups_mounts_and_times() {
     ] {
         assert!(log.contains(part), "no `{part}` in:\n{log}");
     }
-    // It names files and hosts of its owner.
+    // It contains names of the owner's files and hosts.
     assert_eq!(fs::metadata(env.path("log")).unwrap().permissions().mode() & 0o777, 0o600);
 
     env.build(DOCKERFILE, &["-t", &name, "--debug-log", "log"]).ok();

@@ -4,7 +4,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests run cargo, and end by a panic"
+    reason = "tests run cargo and panic on failure"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ struct Package {
     source: Option<String>,
 }
 
-/// All crates in the tree of this one, those of the tests included.
+/// Returns all crates in the dependency tree, including those of the tests.
 fn packages() -> Vec<Package> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version", "1", "--locked", "--offline"]);
@@ -54,7 +54,7 @@ fn texts(list: &toml::Value) -> BTreeSet<String> {
     list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-/// Returns whether an SPDX expression can be met by the licences `allowed`.
+/// Returns whether the licences `allowed` satisfy an SPDX expression.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     // Crates from before SPDX write `A/B`. `WITH` belongs to its licence.
     let text = expression.replace('/', " OR ").replace(" WITH ", "\u{1}");

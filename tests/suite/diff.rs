@@ -1,9 +1,9 @@
-//! `rbuild diff`: two images, and what other tools find when they unpack both.
+//! `rbuild diff` of two images, compared with what other tools find after unpacking both.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeSet;
@@ -61,7 +61,7 @@ fn priv_the_document_names_what_diff_finds_in_the_unpacked_images() {
         let found = files.iter().filter(|file| ways.iter().any(|way| is(file, way)));
         found.map(|file| file["Path"].as_str().unwrap().to_owned()).collect()
     };
-    // diff sees no modes and no owners.
+    // diff(1) does not compare modes and owners.
     let args = ["-rq", "--no-dereference", "old", "new"];
     let done = Done::of(env.program("diff").args(args).output().unwrap());
     assert_eq!(done.code, Some(1), "{}", done.stderr);
@@ -81,7 +81,7 @@ fn priv_the_document_names_what_diff_finds_in_the_unpacked_images() {
         seen.insert(path);
     }
     let mut told = paths(&["added", "removed", "type", "content"]);
-    // Of a directory that is gone it names the directory alone.
+    // For a removed directory, diff(1) names the directory only.
     told.retain(|path| !path.starts_with("/old/directory/"));
     assert_eq!(told, seen);
     assert_eq!(paths(&["mode"]), ["/d/mode".to_owned()].into());
@@ -99,7 +99,7 @@ fn priv_the_document_names_what_diff_finds_in_the_unpacked_images() {
     assert!(shown["Config"].as_array().unwrap().contains(&env_change), "{}", shown["Config"]);
 }
 
-/// Loads `good:1` once more as `evil:1`, with a window's title wherever a text may be.
+/// Loads `good:1` again as `evil:1`, with a sequence that sets the window title in every text.
 fn with_evil(env: &Env) {
     env.build("FROM base:1\n", &["-t", "good:1", "-o", "type=docker,dest=good.tar"]).ok();
     fs::create_dir(env.path("archive")).unwrap();

@@ -1,9 +1,9 @@
-//! Output for programs matches the schemas in `docs/schemas`, no more and no less.
+//! Output for programs matches the schemas in `docs/schemas` exactly.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -14,7 +14,7 @@ use crate::support::env::{Done, Env};
 use crate::support::registry::{Answer, DockerRegistry, Scripted};
 use crate::support::source;
 
-/// A form of JSON.
+/// A kind of JSON document, with its schema.
 struct Form {
     name: &'static str,
     validator: jsonschema::Validator,
@@ -26,13 +26,13 @@ impl Form {
         let text = source::text_of(name);
         let mut schema: Value = serde_json::from_str(&text).unwrap();
         jsonschema::meta::validate(&schema).unwrap_or_else(|error| panic!("{name}: {error}"));
-        // Whoever reads it lets new members pass; here each has to be described.
+        // Readers of these documents accept unknown members; here each must be described.
         close(&mut schema);
         let validator = jsonschema::options().should_validate_formats(true).build(&schema);
         Self { name, validator: validator.unwrap() }
     }
 
-    /// Checks documents, one a line or over several lines.
+    /// Checks documents, which may be one per line or span several lines.
     fn check(&self, text: &str) -> Vec<Value> {
         let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
         let documents: Vec<Value> = documents.map(|document| document.expect(text)).collect();
@@ -46,7 +46,7 @@ impl Form {
     }
 }
 
-/// Lets no object have members that are not described.
+/// Forbids members that are not described, in every object.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -72,7 +72,7 @@ const DOCKERFILE: &str = "FROM base:1 AS tool\n\
     COPY --from=tool /tool /old/file\n\
     RUN echo more > /more; ln -s /more /link\n";
 
-/// A store with images of several kinds, a build that failed and one that used the cache.
+/// Returns a store with images of several kinds, a failed build, and a build that used the cache.
 fn filled() -> Env {
     let env = Env::new();
     env.base();
@@ -153,7 +153,7 @@ fn priv_documents_about_builds_are_what_their_schemas_say() {
     }
 }
 
-/// A command line and how it ends.
+/// A command line, its exit status, and a part of its error message.
 type Early<'a> = (&'a [&'a str], i32, &'a str);
 
 #[test]
@@ -185,7 +185,7 @@ fn errors_before_a_build_are_json_too() {
         let message = failed["message"].as_str().unwrap();
         assert!(message.contains(want) && !message.contains("Usage:"), "{failed}");
     }
-    // As words of their own; and not where it is another program's option.
+    // As two arguments; and not where it is another program's option.
     let done = env.rbuild(&["build", "--progress", "json", "--bad", "context"]);
     progress.check(&done.stderr);
     let done: Done = env.rbuild(&["build", "--bad", "context", "--", "--progress=json"]);

@@ -1,9 +1,9 @@
-//! `--load`: into an engine behind a socket, and through podman.
+//! `--load` into an engine behind a socket, and through podman.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -29,12 +29,12 @@ as_root_and_as_user!(an_image_is_loaded_into_an_engine);
 struct State {
     /// The layers of its only image.
     layers: Vec<String>,
-    /// Answers to loads, in order; then it is content.
+    /// Answers to loads, in order; later loads succeed.
     refusals: Vec<(u16, String)>,
     archives: Vec<PathBuf>,
 }
 
-/// Docker's engine, as far as rbuild speaks to it.
+/// A stand-in for Docker's engine, as far as rbuild uses it.
 struct Engine {
     socket: PathBuf,
     state: Arc<Mutex<State>>,
@@ -118,7 +118,7 @@ fn chunks(reader: &mut BufReader<UnixStream>) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// The layers of an archive's image that are in it, of how many.
+/// Returns how many of the image's layers are in an archive, and how many the image has.
 fn layers_in(archive: &Path) -> (usize, usize) {
     let listed = Command::new("tar").arg("tf").arg(archive).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
@@ -144,7 +144,7 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
     let config = Digest::of(&config.unwrap().stdout).to_string();
     assert_eq!(config, fs::read_to_string(env.path("iid")).unwrap());
 
-    // Layers that it has are left out; not those that are above one that it has not.
+    // Layers that the engine has are left out, but not those above a layer that it lacks.
     let shown: Value =
         serde_json::from_str(&env.rbuild(&["inspect", "--json", "app:1"]).ok().stdout).unwrap();
     let layers: Vec<String> = serde_json::from_value(shown["Layers"].clone()).unwrap();
@@ -155,7 +155,7 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
     env.build(APP, &["-t", "app:1", "--load=docker"]).ok();
     assert_eq!(layers_in(&engine.archives().pop().unwrap()), (2, 2));
 
-    // It says that it has a layer which has gone.
+    // The engine reports a layer that it no longer has.
     {
         let mut state = engine.state.lock().unwrap();
         state.layers.clone_from(&layers);

@@ -2,7 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -35,7 +35,8 @@ fn enter(terminal: &Terminal<'_>, line: &str) {
     terminal.keys("Enter");
 }
 
-/// `sleep`s with this argument; who is to start one may have it among its own.
+/// Returns the `sleep` processes with this argument. Their parents may have it on their command
+/// line too.
 fn running(argument: &str) -> Vec<i32> {
     let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
@@ -53,7 +54,7 @@ fn until_running(argument: &str, want: bool) {
     }
 }
 
-/// Nothing is left; what the terminal ran ends a little later than it.
+/// Waits until nothing is left: what the terminal ran ends a little later than the terminal.
 fn until_nothing_is_left(env: &Env) {
     let start = Instant::now();
     while !env.leftovers("store").is_empty() {
@@ -62,7 +63,7 @@ fn until_nothing_is_left(env: &Env) {
     }
 }
 
-/// Unique arguments of `sleep`.
+/// Returns a unique argument for `sleep`.
 fn seconds(who: Who, n: u32) -> String {
     let n = if matches!(who, Who::User(_)) { n + 5 } else { n };
     format!("{}", 1_000_000 + std::process::id() * 10 + n)
@@ -98,7 +99,7 @@ fn a_shell_opens_where_a_step_failed(who: Who) {
     enter(&terminal, "eval \"$RBUILD_COMMAND\"; echo again=$?");
     terminal.until_shown(&["\nagain=7\n"]);
 
-    // Keys are the shell's, its jobs are its own.
+    // Keys go to the shell, which controls its own jobs.
     let (before, behind) = (seconds(who, 1), seconds(who, 2));
     enter(&terminal, &format!("sleep {before}"));
     until_running(&before, true);
@@ -108,7 +109,7 @@ fn a_shell_opens_where_a_step_failed(who: Who) {
     terminal.until_shown(&["\n21\n"]);
     until_running(&behind, true);
 
-    // Nobody takes away what it stands on.
+    // No command removes the layers under the shell.
     let pruned = env.rbuild(&["prune", "--all"]);
     assert_eq!(pruned.code, Some(3), "{}", pruned.stderr);
     enter(&terminal, "clear; cat /out/file");
@@ -170,8 +171,8 @@ fn a_debug_shell_cannot_leave_the_rootfs(who: Who) {
     until_nothing_is_left(&env);
 }
 
-/// rbuilds that run in this environment, the one that was started first: an ordinary user's goes on in
-/// another.
+/// Returns the rbuild processes in this environment, oldest first: an ordinary user's rbuild
+/// continues in a child process.
 fn rbuilds(env: &Env) -> Vec<Pid> {
     let pids = env.processes().into_iter().filter_map(|process| {
         let (pid, line) = process.split_once(' ')?;
@@ -239,7 +240,7 @@ fn late_answers_of_the_terminal_are_not_left_for_the_shell_of_the_caller(who: Wh
     let env = Env::of(who);
     env.base();
     env.hand_over("context");
-    // Each `ESC [ 6 n` asks where the cursor is. The terminal answers as if it were typed.
+    // Each `ESC [ 6 n` asks for the cursor's position. The terminal answers as if it were typed.
     let ask = "i=0; while test $i -lt 300; do printf \"\\033[6n\"; i=$((i + 1)); done";
     let script = format!(
         "'{}' --root store enter base:1 -- sh -c '{ask}'\necho \"exit=$?\"\nstty -icanon min 0 time 10\n\
@@ -264,7 +265,7 @@ fn a_shell_without_a_terminal_is_refused_before_anything_is_done() {
     assert!(!env.path("store").exists());
 }
 
-/// Runs rbuild with this input.
+/// Runs rbuild with this standard input.
 fn fed(env: &Env, args: &[&str], input: &[u8]) -> Done {
     let mut command = env.command(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -288,7 +289,7 @@ fn a_command_runs_in_an_image_as_in_a_pipeline(who: Who) {
         let (stdout, stderr) = (done.stdout.as_str(), done.stderr.as_str());
         assert_eq!((done.code, stdout, stderr), (Some(9), "b 7 /w\n", "oops\n"), "{image}");
     }
-    // More than any pipe holds, there and back.
+    // More than the capacity of a pipe, in both directions.
     let many = "line\n".repeat(100_000);
     let copied = fed(&env, &["enter", "base:1", "--", "cat"], many.as_bytes()).ok();
     assert!(copied.stdout == many, "{} bytes", copied.stdout.len());
@@ -305,7 +306,7 @@ fn a_command_runs_in_an_image_as_in_a_pipeline(who: Who) {
         .fails(2, &["error: --tag has no effect with `rbuild enter`"]);
     env.rbuild(&["enter", "--secret", "id=a,src=b", "base:1"])
         .fails(2, &["--secret has no effect"]);
-    // Who reads no more ends it.
+    // A reader that stops reading ends the command.
     let mut endless =
         env.command(&["enter", "base:1", "--", "sh", "-c", "while :; do echo y; done"]);
     let mut endless = endless.stdout(Stdio::piped()).spawn().unwrap();
@@ -332,7 +333,7 @@ fn a_step_is_entered_before_it_runs(who: Who) {
         let args = [&["enter"], step, &["--secret", "id=word,src=word", "context"]].concat();
         env.rbuild(&[args, vec!["--", "sh", "-c", script]].concat())
     };
-    // Its own mounts, where it is a RUN; what comes later is not done.
+    // A RUN has its own mounts; later instructions are not run.
     let script = "cat /run/secrets/word /m/made /file; echo $A $WHO $PWD; echo $RBUILD_COMMAND";
     let done = enter(&["--step", "build:5", "--build-arg", "WHO=me"], script).ok();
     assert_eq!(done.stdout, "sesame\nmade\nfrom the context\ntwo me /w\n\n");
@@ -366,7 +367,7 @@ fn who_enters_at_a_terminal_has_one(who: Who) {
     assert!(terminal.ended(5).iter().any(|line| line == "/dev/pts/0"));
     drop(terminal);
 
-    // It is pid 1, to which the kernel sends no signal that it does not wait for.
+    // It is pid 1, which gets only signals that it handles (pid_namespaces(7)).
     let sleep = seconds(who, 3);
     let terminal = Terminal::rbuild(&env, SIZE, &["enter", "base:1", "--", "sleep", &sleep]);
     until_running(&sleep, true);

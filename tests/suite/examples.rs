@@ -1,10 +1,10 @@
-//! The projects of `examples/`: the commands of their READMEs are run. Images from Docker Hub are
-//! replaced by one small base, in which Python, Node and the compiler are stand-ins that print their
-//! arguments. `examples/ci` has tests of its own, `examples/hello` is run by the gate.
+//! The projects of `examples/`: runs the commands of their READMEs. Images from Docker Hub are
+//! replaced by one small base, in which Python, Node and the compiler are stand-ins that print
+//! their arguments. `examples/ci` has its own tests, `examples/hello` is run by the gate.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::source;
 
 as_root_and_as_user!(every_example_builds_as_its_readme_says);
 
-/// The images that the examples begin from.
+/// The base images of the examples.
 const BASES: [&str; 4] = ["python:3.12-slim", "node:22-alpine", "gcc:14", "busybox"];
 
 /// Prints its arguments; writes the file after `-o`, as a compiler does.
@@ -56,7 +56,7 @@ fn every_example_builds_as_its_readme_says(who: Who) {
     assert_eq!(served.stdout, "good day, web\n");
 }
 
-/// Builds the base, and returns the options that put it in place of the images of `BASES`.
+/// Builds the base. Returns the options that substitute it for the images of `BASES`.
 fn bases(env: &Env) -> Vec<String> {
     env.base();
     let links = "RUN for name in python pip node npm; do ln -s cc /bin/$name; done\n";
@@ -83,7 +83,7 @@ fn run(env: &Env, directory: &str, command: &str, replaced: &[String]) -> Done {
     Done::of(rbuild.output().unwrap()).ok()
 }
 
-/// Copies a directory of files that are text.
+/// Copies a directory of text files.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

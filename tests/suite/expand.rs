@@ -1,9 +1,9 @@
-//! The tables of `testdata/expand`: environment, input, what comes out.
+//! The tables of `testdata/expand`: environment, input, result.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "a test stops where it fails"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ fn error_points_into_its_word_or_at_all_of_a_continued_one() {
     let error = expand::word("a${x:=y}", Escape::Backslash, &|_| None).unwrap_err();
     let diagnostic = error.diagnostic(Span::new(100, 108));
     assert_eq!((diagnostic.span, diagnostic.code), (Span::new(104, 106), codes::BAD_SUBSTITUTION));
-    // Three more bytes in the source: a line ends in the word.
+    // The source is three bytes longer, since the word contains a line continuation.
     let diagnostic = error.diagnostic(Span::new(100, 111));
     assert_eq!(diagnostic.span, Span::new(100, 111));
 }
@@ -56,7 +56,7 @@ fn nesting_beyond_the_limit_is_an_error_and_no_overflow() {
 }
 
 /// Checks each line: `NAME=value … | input | expected`, where `expected` is the text, with
-/// `; undefined NAME …` if there are such, or `error START..END message`.
+/// `; undefined NAME …` if there are undefined names, or `error START..END message`.
 fn check(
     table: &str,
     expand: impl Fn(&str, &expand::Lookup<'_>) -> Result<Expanded<String>, ExpandError>,
@@ -88,7 +88,7 @@ fn check(
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// `␤` is a line feed and `␠` a blank at a place where one would not be seen.
+/// Replaces `␤` by a line feed, and `␠` by a blank, which would be invisible in some positions.
 fn unescaped(text: &str) -> String {
     text.replace('␤', "\n").replace('␠', " ")
 }

@@ -1,5 +1,5 @@
-//! `--explain`: why a step was made and not found.
-#![expect(clippy::disallowed_methods, reason = "a test changes files as a user would")]
+//! `--explain`: why a step was not cached.
+#![expect(clippy::disallowed_methods, reason = "tests change files as a user would")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

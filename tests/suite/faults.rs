@@ -1,11 +1,11 @@
 //! Two hundred pulls and two hundred pushes through a bad network: each ends in a correct image, or
-//! in an error that leaves the store as good as it was.
+//! in an error that leaves the store intact.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test reads files as it likes, says what it counted, and ends by a panic"
+    reason = "tests read files, print counts and panic on failure"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,24 +31,24 @@ use crate::support::image::{Fixture, file, jobs};
 use crate::support::proxy::{Fault, Head, Proxy};
 use crate::support::registry::{self, DockerRegistry};
 
-/// How many pulls, and how many pushes.
+/// Number of pulls, and of pushes.
 const N_RUNS: usize = 200;
-/// Of a thousand requests, so many meet a fault.
+/// Number of requests out of a thousand that get a fault.
 const FAULTS_PER_MILLE: u64 = 300;
 
 fn client() -> Client {
     Client::new(Options { retries: 3, ..registry::options() }).unwrap()
 }
 
-/// A number that looks random, and is the same for the same words.
+/// Returns a pseudo-random number that depends only on the words.
 fn mixed(words: &[&str]) -> u64 {
     let digest = Digest::of(words.join("\n").as_bytes()).to_string();
     let hex: String = digest.chars().skip("sha256:".len()).take(15).collect();
     u64::from_str_radix(&hex, 16).unwrap()
 }
 
-/// Decides which request meets which fault: by its first line and by how often that came before,
-/// so that the order in which threads come does not matter.
+/// Chooses the fault of each request by its first line and the number of equal requests before it,
+/// so that the order of threads does not matter.
 struct Weather {
     seed: &'static str,
     is_bad: AtomicBool,
@@ -79,14 +79,14 @@ impl Weather {
         if dice("whether") % 1000 >= FAULTS_PER_MILLE {
             return Fault::None;
         }
-        // From some bytes to some megabytes.
+        // From a few bytes to a few megabytes.
         let at = dice("at") % (16 << (dice("scale") % 19));
         match dice("kind") % 10 {
             0 => Fault::Drop,
             1 => Fault::LoseAnswer,
             2 => Fault::CutRequest(at),
             3 => Fault::CutAnswer(at),
-            // These end many runs: no network that is used has many of them.
+            // These end many runs, and are rare in real networks.
             4 if dice("rare") % 4 == 0 => Fault::FlipRequest(at),
             4 => Fault::CutAnswer(at),
             5 if dice("rare") % 4 == 0 => Fault::FlipAnswer(at),
@@ -108,7 +108,7 @@ struct Place {
     images: Vec<(Image, Digest)>,
 }
 
-/// Text that can hardly be compressed.
+/// Returns text that hardly compresses.
 fn noise(seed: &str, n_bytes: usize) -> String {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut state = mixed(&[seed]);
@@ -179,12 +179,12 @@ impl Place {
         place
     }
 
-    /// The name of an image that is there to be pulled.
+    /// Returns the name of an image that can be pulled.
     fn pull_name(&self, number: usize) -> Reference {
         format!("{}/pulled/{number}:1", self.proxy.host()).parse().unwrap()
     }
 
-    /// How many faults of each kind there were.
+    /// Counts the faults of each kind.
     fn faults(&self) -> BTreeMap<String, usize> {
         let log = self.proxy.log().into_iter().filter(|(_, fault)| *fault != Fault::None);
         count(log.map(|(_, fault)| fault.kind()))
@@ -199,7 +199,7 @@ fn count(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     counts
 }
 
-/// An error's variant; that it is one which the user can read.
+/// Returns an error's variant, after checking that its message is useful.
 fn kind(error: &RegistryError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -221,7 +221,7 @@ fn open(directory: &Path) -> Store {
     Store::open(directory, &options).unwrap()
 }
 
-/// Pulls; the error is only its kind.
+/// Pulls an image. Reduces an error to its kind.
 fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, String> {
     let stop = CancelSwitch::new().unwrap();
     let services = Services {
@@ -241,7 +241,7 @@ fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, Stri
     })
 }
 
-/// That every blob is what its name says, and nothing is left over of what was not finished.
+/// Checks that every blob matches its name, and that no partial files are left.
 fn check_store(directory: &Path) {
     for entry in fs::read_dir(directory.join("blobs/sha256")).unwrap() {
         let path = entry.unwrap().path();
@@ -255,7 +255,7 @@ fn check_store(directory: &Path) {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// That the store has the image, and all its layers unpack to what the config says.
+/// Checks that the store has the image, and that all its layers match the config.
 fn check_image(store: &Store, name: &Reference, want: Digest) {
     assert_eq!(store.tags().get(name).unwrap(), Some(want));
     let image = Image::load(store, want).unwrap();
@@ -266,7 +266,7 @@ fn check_image(store: &Store, name: &Reference, want: Digest) {
     }
 }
 
-/// Pulls into a new store each time; what came of it.
+/// Pulls into a new store each time. Returns the results.
 fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
     runs.map(|run| {
         let directory = tempfile::tempdir().unwrap();
@@ -298,7 +298,7 @@ fn ended_well(got: Digest, want: Digest) -> String {
     "ok".to_owned()
 }
 
-/// Pushes to a new repository each time; what came of it.
+/// Pushes to a new repository each time. Returns the results.
 fn pushes(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
     runs.map(|run| {
         let (image, want) = &place.images[run % place.images.len()];
@@ -311,7 +311,7 @@ fn pushes(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
         });
         place.weather.set(false);
         if pushed.is_err() {
-            // What broke off is no obstacle to the next try.
+            // An interrupted push does not prevent the next one.
             assert_eq!(push(place, &client(), image, &bad).unwrap(), *want);
         }
         check_pushed(&client(), &name(place.registry.host()), *want);
@@ -320,7 +320,7 @@ fn pushes(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
     .collect()
 }
 
-/// That the registry has the image, and each of its blobs is what its digest says.
+/// Checks that the registry has the image, and that each of its blobs matches its digest.
 fn check_pushed(client: &Client, name: &Reference, want: Digest) {
     let fetched = client.manifest(name).unwrap();
     assert_eq!(fetched.digest, want);
@@ -349,7 +349,7 @@ fn pulls_and_pushes_through_a_bad_network_end_well_or_say_why() {
     let (pulled, pushed): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
     let (pulled, pushed) = (count(pulled.concat().into_iter()), count(pushed.concat().into_iter()));
     let faults = places.each_ref().map(Place::faults);
-    // Not by a macro: what tests print that way is hidden when all goes well.
+    // Not with a macro: output that is printed that way is hidden when the test passes.
     let (n_tokens, took) = (tokens.n_tokens(), started.elapsed().as_secs_f64());
     let text = format!(
         "{N_RUNS} pulls: {pulled:?}\n{N_RUNS} pushes: {pushed:?}\nfaults without tokens: {:?}\n\
@@ -359,7 +359,7 @@ fn pulls_and_pushes_through_a_bad_network_end_well_or_say_why() {
     std::io::stderr().write_all(text.as_bytes()).unwrap();
     for (ended, all) in [(&pulled, N_RUNS), (&pushed, N_RUNS)] {
         assert_eq!(ended.values().sum::<usize>(), all);
-        // Most end well, some do not: otherwise this would be another test.
+        // Most succeed and some fail; otherwise the test would not cover both.
         assert!((all * 3 / 4..all).contains(&ended["ok"]), "{ended:?}");
     }
     let kinds: BTreeSet<&String> = faults.iter().flat_map(BTreeMap::keys).collect();

@@ -1,9 +1,9 @@
-//! `rbuild plan` and `--dry-run`: what is foreseen is what happens.
+//! `rbuild plan` and `--dry-run`: the forecast matches the build.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -38,7 +38,8 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Its name, what it does, further arguments; how many steps are then cached, run, and perhaps run.
+/// An edit: its name, the change, further arguments, and how many steps are then cached, run, and
+/// perhaps run.
 type Edit<'a> = (&'static str, &'a dyn Fn(), &'a [&'a str], [usize; 3]);
 
 fn what_is_foreseen_is_what_happens(who: Who) {
@@ -86,13 +87,13 @@ fn what_is_foreseen_is_what_happens(who: Who) {
     }
 }
 
-/// Every file of a directory, with its length.
+/// Returns every file of a directory, with its length.
 fn files(directory: &std::path::Path) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     for entry in walkdir::WalkDir::new(directory).sort_by_file_name() {
         let entry = entry.unwrap();
         let name = entry.path().strip_prefix(directory).unwrap().display().to_string();
-        // SQLite's own.
+        // SQLite changes its own files.
         if entry.file_type().is_file() && !name.starts_with("index.db") {
             found.push((name, entry.metadata().unwrap().len()));
         }
@@ -133,7 +134,7 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     let images = String::from_utf8(of(&["images"]).stdout).unwrap();
     assert!(!images.contains("app"), "{images}");
 
-    // A mount needs files, too. Without them, its step is unknown.
+    // A mount needs the image's files. Without them, the step is unknown.
     env.write(
         "Dockerfile",
         format!("FROM scratch\nRUN --mount=from={base},target=/m /m/bin/busybox true\n"),
@@ -141,7 +142,7 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     of(&["plan", "context"]);
     assert_eq!(files(&env.path("other")), kept);
 
-    // What takes its time is foreseen.
+    // The forecast includes the duration of steps.
     let slow = "FROM base:1\nRUN sleep 0.3\nRUN sleep 0.2; echo > /f\nCOPY f /g\n";
     env.build(slow, &[]).ok();
     env.write("Dockerfile", slow.replace("0.3", "0.30"));

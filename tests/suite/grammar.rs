@@ -1,9 +1,9 @@
-//! The grammar files against the parser: neither may know a form that the other does not.
+//! The grammar files against the parser: both must accept the same forms.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "a test stops where it fails"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,7 @@ fn every_name_is_defined_once_and_used() {
         expr.walk(&mut |expr| {
             match expr {
                 Expr::Name(name) => drop(used.insert(name)),
-                // A production stands in the place of what only the generator writes.
+                // For the grammar, a production takes the place of what only the generator writes.
                 Expr::Special(special) => {
                     let pattern = argument(special).filter(|(name, _)| *name == "PATTERN");
                     used.extend(pattern.iter().flat_map(|(_, name)| ["pattern", name]));
@@ -117,7 +117,7 @@ fn random_words_expand_when_every_variable_is_set() {
     }
 }
 
-/// Returns whether it was read to its end. Positional and special parameters are never set.
+/// Returns whether the text was read to its end. Positional and special parameters are never set.
 fn is_good(expanded: Result<(), ExpandError>) -> bool {
     let error = expanded.err().map(|error| error.kind);
     let is_special = |name: &str| !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -129,9 +129,9 @@ fn is_good(expanded: Result<(), ExpandError>) -> bool {
 #[test]
 fn random_sentences_take_every_alternative() {
     let (grammar, weights) = (read(&FILES), weights());
-    // The table is a snapshot: another seed would make another one.
+    // The table is a snapshot of this seed.
     let mut generator = Generator::new(&grammar, &weights, 1);
-    // Options of mounts are rare: RUN gets sentences of its own.
+    // Options of mounts are rare, so RUN gets additional sentences.
     for entry in ENTRIES.into_iter().chain(["run", "replaced"]) {
         for _ in 0..SENTENCES {
             generator.sentence(entry);

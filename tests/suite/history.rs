@@ -3,7 +3,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -27,7 +27,7 @@ fn env_of(who: Who) -> Env {
     env
 }
 
-/// The rows of `history ls`, as words without the age.
+/// Returns the rows of `history ls`, as JSON.
 fn listed(env: &Env) -> Vec<Value> {
     let done = env.rbuild(&["history", "ls", "--json"]).ok();
     done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -101,9 +101,9 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
     env.rbuild(&["explain"]).fails(3, &["the store has no recorded builds"]);
 }
 
-/// Prints what a step of the build before printed, and what cannot be printed.
+/// Checks the output of `history` on a terminal and on a full disk.
 fn for_people_and_programs(env: &Env, number: &str) {
-    // On a terminal it is for people.
+    // On a terminal, the text is valid UTF-8 and colours are reset.
     let line =
         format!("{} --root store history logs ^1 --step {number}", env!("CARGO_BIN_EXE_rbuild"));
     let typed = env.program("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
@@ -119,7 +119,7 @@ fn for_people_and_programs(env: &Env, number: &str) {
     }
 }
 
-/// Starts a build that waits in its RUN; ends it when it is dropped.
+/// A build that waits in its RUN; killed on drop.
 struct Waiting(Child);
 
 impl Waiting {
@@ -155,7 +155,7 @@ fn priv_a_build_that_runs_is_seen_and_one_that_was_killed_too() {
     env.rbuild(&["history", "rm", "--all"]).ok();
     assert_eq!(listed(&env).len(), 1);
     drop(waiting);
-    // What it had started holds the file for a moment longer.
+    // A process that it had started holds the file for a moment longer.
     let deadline = Instant::now() + Duration::from_secs(60);
     while listed(&env)[0]["status"] == "running" {
         assert!(Instant::now() < deadline, "the build is still thought to run");

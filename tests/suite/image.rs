@@ -1,11 +1,11 @@
-//! Images as rbuild writes them, read back by `verify_layout` and by tools of others.
+//! Images that rbuild writes, read back by `verify_layout` and by other tools.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::panic,
-    reason = "a test may start programs, and ends by a panic"
+    reason = "tests start programs and panic on failure"
 )]
 
 use std::path::Path;
@@ -67,7 +67,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Writes the image, and reads it back with `verify`.
+/// Writes the image, and reads it back with `verify_layout`. Returns its digest.
 fn export(
     fixture: &Fixture,
     image: &Image,
@@ -90,7 +90,7 @@ fn export(
     written.digest
 }
 
-/// The layers' packed sizes and the like differ between tools; what they hold does not.
+/// Returns the diff ids: packed sizes and the like differ between tools, the contents do not.
 fn diff_ids(config: &Value) -> Vec<String> {
     let ids = config["rootfs"]["diff_ids"].as_array().unwrap();
     ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
@@ -112,7 +112,7 @@ fn an_oci_archive_is_read_by_skopeo() {
     assert_eq!(inspected["Architecture"], "amd64");
     let config = skopeo(&["inspect", "--config", &source]);
     assert_eq!(diff_ids(&config), diff_ids_of(&image));
-    // A copy unpacks every layer and compares it with the config.
+    // The copy unpacks every layer and compares it with the config.
     let copy = format!("dir:{}", shown(&fixture.path("copy")));
     run("skopeo", &["copy", "-q", "--dest-decompress", &source, &copy]);
 }
@@ -185,7 +185,7 @@ fn a_pushed_image_is_what_skopeo_reads() {
 
     assert_eq!(image::verify_layout(&copied).unwrap()[0].manifest, digest);
 
-    // What is there is not sent again; what another repository has is mounted.
+    // Existing blobs are not sent again; those of another repository are mounted.
     assert_eq!(push(&name, &[]), digest);
     assert_eq!(sent.swap(0, Ordering::Relaxed), 0);
     let other = reference(&format!("{}/team/other:1", registry.host()));
@@ -319,7 +319,7 @@ etc/base f 644 0:0 1600000001 1 8 6368616e6765640a
 lib l 777 0:0 1600000002 usr/lib
 ";
 
-/// Lists a directory with an outside program.
+/// Python script that lists a directory.
 const LIST_DIRECTORY: &str = r#"
 import os, stat, sys
 top = os.fsencode(sys.argv[1])
@@ -344,7 +344,8 @@ for directory, directories, files in os.walk(top):
         print(text)
 "#;
 
-/// The listing of a directory, sorted, without the long name, and the capabilities of `app/tool`.
+/// Returns the sorted listing of a directory without the long name, and the capabilities of
+/// `app/tool`.
 fn list(directory: &Path) -> (String, Option<String>) {
     let listed = run("python3", &["-c", LIST_DIRECTORY, &shown(directory)]);
     let mut lines: Vec<String> = listed.lines().map(str::to_owned).collect();
@@ -385,7 +386,7 @@ fn the_files_of_an_image_come_out_as_a_directory() {
     if is_root() {
         let want = (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY)));
         assert_eq!(list(&directory), want);
-        // Over itself, and over what is of another kind.
+        // Exported over itself, and over files of other types.
         std::fs::remove_dir_all(directory.join("app")).unwrap();
         std::os::unix::fs::symlink("/", directory.join("app")).unwrap();
         std::fs::remove_file(directory.join("lib")).unwrap();
@@ -488,7 +489,7 @@ fn the_files_of_an_image_come_out_as_a_tar() {
     }
 }
 
-/// A layout directory of the usual image in which `spoil` changes something; what `verify` says.
+/// Returns the error of `verify_layout` for a layout of the usual image that `spoil` has changed.
 fn verdict(spoil: impl Fn(&Path, &mut Value)) -> String {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
@@ -510,7 +511,7 @@ fn blob(directory: &Path, descriptor: &Value) -> std::path::PathBuf {
     directory.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
 }
 
-/// Changes a blob that `at` describes, and what describes it.
+/// Changes a blob that `at` describes, and updates the descriptor.
 fn rewrite(directory: &Path, at: &mut Value, change: impl FnOnce(&mut Value)) {
     let mut document = json(&std::fs::read_to_string(blob(directory, at)).unwrap());
     change(&mut document);
@@ -704,7 +705,7 @@ fn a_base_layer_that_only_the_registry_has_as_a_blob_is_mounted_and_else_packed(
     let none = &|_more| {};
     image::push(&first.store, &client(), &image, &name("base:1"), &[], &options(), none).unwrap();
 
-    // Another store has the same layer, but made it itself.
+    // Another store has the same layer, but built it itself.
     let second = Fixture::new();
     let made = second.layer(entries, Representation::Tar);
     assert_eq!(made.diff_id, base.diff_id);

@@ -1,5 +1,5 @@
-//! Images for several platforms: what replaces them is said, and a push drops none by accident.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by a panic")]
+//! Images for several platforms: replacing one is reported, and a push removes none by accident.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic on failure")]
 
 use std::fs;
 use std::io::Cursor;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::support::env::{Done, Env};
 use crate::support::registry::{DockerRegistry, client};
 
-/// Needs no emulation: nothing runs.
+/// Needs no emulation, because nothing runs.
 const FILES: &str = "FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n";
 const BOTH: [&str; 2] = ["--platform", "linux/amd64,linux/arm64"];
 
-/// An environment with an image for two platforms in a registry, and its name.
+/// Returns an environment, and the name of an image for two platforms in a registry.
 fn with_index(registry: &DockerRegistry) -> (Env, String) {
     let env = Env::new();
     let name = format!("{}/m:1", registry.host());
@@ -56,13 +56,13 @@ fn a_push_of_one_platform_does_not_replace_an_index() {
     let want = lost("linux/arm64", "linux/amd64");
     let parts: Vec<&str> = want.iter().map(String::as_str).collect();
     env.rbuild(&["push", &name]).fails(3, &parts);
-    // Nor does one that names the image by its digest, too.
+    // A push that names the image by its digest is refused too.
     let own = &pulled.stdout.trim().rsplit_once(' ').unwrap().1;
     env.rbuild(&["push", &format!("{name}@{own}")]).fails(3, &parts);
     assert_eq!(digest_of(&name), index);
     env.rbuild(&["push", "--replace-index", &name]).ok();
     assert_ne!(digest_of(&name), index);
-    // What replaces one image by another is as ever.
+    // Replacing an image by another image is allowed.
     env.build(FILES, &["-t", &name, "--push"]).ok();
 }
 
@@ -79,14 +79,14 @@ fn a_build_for_fewer_platforms_does_not_replace_an_index() {
     for output in [&["-t", &name, "--push"][..], &["-o", &one], &["-o", &other]] {
         let text = format!("{FILES}COPY Dockerfile /b\n");
         let done = env.build(&text, &[&amd64[..], output].concat());
-        // Nothing was built in vain.
+        // The push was refused before anything was built.
         assert!(!done.stderr.contains("COPY Dockerfile /b"), "{}", done.stderr);
         done.fails(3, &parts);
     }
-    // An index over one image is no better.
+    // An index with one image is refused too.
     let args = ["-t", &name, "--push", "--build-arg", "BUILDKIT_MULTI_PLATFORM=1"];
     env.build(FILES, &[&amd64[..], &args].concat()).fails(3, &parts);
-    // Without its tag nothing is replaced.
+    // Without its tag, nothing is replaced.
     let repository = name.trim_end_matches(":1");
     let by_digest = format!("type=registry,name={repository},push-by-digest=true");
     env.build(FILES, &[&amd64[..], &["-o", &by_digest]].concat()).ok();
@@ -106,7 +106,7 @@ fn a_build_for_fewer_platforms_does_not_replace_an_index() {
     env.build(FILES, &["-t", "a", "--replace-index"]).fails(2, &["--replace-index is for pushes"]);
 }
 
-/// Adds what BuildKit adds to an index: an attestation. Gives the new index's digest.
+/// Adds an attestation to an index, as BuildKit does. Returns the new index's digest.
 fn attest(name: &str) -> Digest {
     let (client, name) = (client(), reference(name));
     let blob = |media_type: &str, bytes: &'static [u8]| {
@@ -157,10 +157,10 @@ fn an_index_is_pulled_and_pushed_whole() {
     let page = in_store(&env, "pulled", &["inspect", &name]).ok().stdout;
     assert!(page.contains("Entries that are not images, such as attestations: 1"), "{page}");
     in_store(&env, "pulled", &["store", "verify"]).ok();
-    // Every platform is there for a build.
+    // Every platform is available to a build.
     env.write("Dockerfile", format!("FROM {name}\nCOPY Dockerfile /new\n"));
     in_store(&env, "pulled", &[&["build", "--offline", "context"], &BOTH[..]].concat()).ok();
-    // What prune leaves is enough for a push to another registry.
+    // The contents that `prune` keeps suffice for a push to another registry.
     in_store(&env, "pulled", &["prune", "--force"]).ok();
     let other = DockerRegistry::open();
     let copy = format!("{}/copy:1", other.host());
@@ -169,7 +169,7 @@ fn an_index_is_pulled_and_pushed_whole() {
     let pushed = in_store(&env, "pulled", &["push", &copy]).ok();
     assert_eq!(pushed.stdout, format!("{copy} {index}\n"));
     in_store(&env, "fresh", &["pull", "--all-platforms", &copy]).ok();
-    // Attestations are about the manifests that they name.
+    // Attestations refer to manifests by digest, so they do not apply to changed manifests.
     let zstd = in_store(&env, "pulled", &["push", &copy, "--compression", "zstd"]).ok();
     assert!(zstd.stderr.contains("without 1 entry of its index"), "{}", zstd.stderr);
     let saved = in_store(&env, "pulled", &["save", "--format", "oci", "-o", "saved.tar", &name]);
@@ -218,7 +218,7 @@ fn names_that_change_hands_are_said() {
     assert!(loaded.stderr.contains(said), "{}", loaded.stderr);
     let again = env.rbuild(&["load", "-i", "a.tar"]).ok();
     assert_eq!(again.stderr, "");
-    // An image that is damaged makes way without a word.
+    // Replacing a damaged image is not reported.
     let shown: Value =
         serde_json::from_str(&env.rbuild(&["inspect", "--json", "a:1"]).ok().stdout).unwrap();
     let manifest = shown["Manifest"].as_str().unwrap().replace(':', "/");
@@ -230,7 +230,7 @@ fn names_that_change_hands_are_said() {
 #[test]
 fn a_registry_that_does_not_answer_is_said_before_the_build() {
     let env = Env::new();
-    // Port 1 is not for programs of users.
+    // Port 1 is privileged: no user's program listens there.
     let names = ["-t", "127.0.0.1:1/a:1", "-t", "127.0.0.1:1/a:2", "--push"];
     let done = env.build(FILES, &names);
     let (before, after) = done.stderr.split_once("COPY Dockerfile").unwrap();

@@ -1,5 +1,5 @@
-//! `rbuild inspect`: the page, the document, and what other tools say of the same image.
-#![expect(clippy::unwrap_used, reason = "tests say what they mean with them")]
+//! `rbuild inspect`: the page, the document, and other tools' view of the same image.
+#![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -26,7 +26,7 @@ const APP: &str = "FROM base:1\n\
     ENTRYPOINT [\"/bin/sh\", \"-c\"]\n\
     CMD [\"echo hi\"]\n";
 
-/// A store with `base:1` and `app:1`, and the app as a layout in `layout`.
+/// Returns a store with `base:1` and `app:1`, and the app as a layout in `layout`.
 fn with_app() -> Env {
     let env = Env::new();
     env.base();
@@ -49,12 +49,12 @@ fn priv_the_page_is_for_people() {
     assert!(!page.chars().any(|c| c.is_control() && c != '\n'), "{page:?}");
     let shown = normal(&page);
     insta::assert_snapshot!("inspect", shown);
-    // By its id it is the same.
+    // The id gives the same page.
     let id = document(&env, &["app:1"])["Id"].as_str().unwrap().to_owned();
     assert_eq!(env.rbuild(&["inspect", &id]).ok().stdout, page);
 }
 
-/// Counts what a layer does from its tar alone.
+/// The effect of a layer, computed from its tar alone.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Effect {
     n_entries: usize,
@@ -64,7 +64,7 @@ struct Effect {
     wasted_bytes: u64,
 }
 
-/// A path's file: where its bytes are, in which layer, and how many.
+/// Regular files by path: the layer and the path of the content, and its length.
 type Files = BTreeMap<String, Option<(usize, String, u64)>>;
 
 fn put(tar: &[u8], at: usize, files: &mut Files) -> Effect {
@@ -129,7 +129,7 @@ fn priv_the_document_agrees_with_what_the_tars_hold() {
     }
     let changed: Vec<&Value> = details.iter().map(|layer| &layer["Changed"]).collect();
     assert_eq!(changed, [0, 2, 0, 0, 0], "/old/file and /root");
-    // As the registries' tools see the packed layers.
+    // As registry tools see the compressed layers.
     let args = ["inspect", "--raw", "oci:layout"];
     let raw = Done::of(env.program("skopeo").args(args).output().unwrap()).ok().stdout;
     let manifest: Value = serde_json::from_str(&raw).unwrap();

@@ -1,8 +1,8 @@
-//! `install.sh`, which installs a release, and verifies its checksum.
+//! `install.sh`, which installs a release and verifies its checksum.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -11,13 +11,13 @@ use std::path::Path;
 use crate::support::env::{Done, Env};
 use crate::support::source;
 
-/// The file of a release for this machine.
+/// Name of the release file for this machine.
 const NAME: &str = "rbuild-x86_64-linux";
 
 /// Stands in for the program, which would take longer to copy.
 const PROGRAM: &str = "#!/bin/sh\necho \"rbuild 0.1.0\"\n";
 
-/// Writes a release with this checksum, or the right one.
+/// Writes a release with this checksum, or the correct one.
 fn release(directory: &Path, checksum: Option<&str>) {
     fs::create_dir_all(directory).unwrap();
     fs::write(directory.join(NAME), PROGRAM).unwrap();

@@ -1,8 +1,9 @@
-//! Corners of the language where the image shows who is right: each line was compared with BuildKit.
+//! Corner cases of the language that are visible in the image: each line was compared with
+//! BuildKit.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs::{self, File, FileTimes};
@@ -16,7 +17,7 @@ use crate::support::images::Layout;
 
 const OCI: &str = "type=oci,dest=out,tar=false,compression=uncompressed";
 
-/// The image's whole config document.
+/// Returns the image's whole config document.
 fn config_of(env: &Env, dockerfile: &str, args: &[&str]) -> Value {
     env.build(dockerfile, &[&["-o", OCI], args].concat()).ok();
     let config = Layout::read(&env.path("out")).config;

@@ -1,9 +1,9 @@
-//! The boundaries between modules: `src/ARCHITECTURE.md` has the table, this compares it with the code.
+//! The boundaries between modules: compares the table in `src/ARCHITECTURE.md` with the code.
 #![expect(
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests panic on failure and slice strings freely"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::imports::Imports;
 use crate::support::source::{self, SourceText};
 
-/// Below all other modules.
+/// The modules below all others.
 const FOUNDATION: [&str; 3] = ["limits", "pathio", "pool"];
 
-/// Constants only: pure modules may use it, too.
+/// Contains constants only, so pure modules may use it too.
 const PURE_FOUNDATION: &str = "limits";
 
-/// Crates that have one home: everywhere else they show through that module's own types only.
+/// Crates that only one module may name. Others see them only through that module's types.
 const HOMES: &[(&str, &str)] = &[
     ("annotate_snippets", "src/diag/"),
     ("clap", "src/cli/"),
@@ -39,7 +39,8 @@ const HOMES: &[(&str, &str)] = &[
     ("url", "src/registry/"),
 ];
 
-/// Modules that a pure module must not use. Clippy refuses the single calls; these are whole modules.
+/// Modules that a pure module must not use. Clippy rejects single functions; these are whole
+/// modules.
 const IO: [&str; 6] =
     ["std::fs", "std::net::Tcp", "std::os::unix::net", "std::process", "rustix::", "tempfile::"];
 
@@ -50,7 +51,7 @@ struct Module {
     may: BTreeSet<String>,
 }
 
-/// The table's rows: `| `name` | owns | kind | imports |`.
+/// Returns the table's rows: `| `name` | owns | kind | imports |`.
 fn table() -> Vec<Module> {
     let text = source::text_of("src/ARCHITECTURE.md");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
@@ -67,7 +68,7 @@ fn table() -> Vec<Module> {
     modules
 }
 
-/// The names after `crate::` in a line, as in `use crate::{a::X, b}` or `crate::a::f()`.
+/// Returns the names after `crate::` in a line, as in `use crate::{a::X, b}` or `crate::a::f()`.
 fn modules_named(line: &str) -> Vec<&str> {
     let word = |text: &'static str| move |c: char| !(c.is_alphanumeric() || text.contains(c));
     let mut named = Vec::new();
@@ -92,7 +93,7 @@ fn modules_named(line: &str) -> Vec<&str> {
     named
 }
 
-/// The module that a file is in.
+/// Returns the module that a file belongs to.
 fn module_of(file: &SourceText) -> &str {
     let path = file.path.strip_prefix("src/").unwrap();
     path.split(['/', '.']).next().unwrap()
@@ -108,7 +109,7 @@ fn imports() -> BTreeMap<String, BTreeMap<String, String>> {
     let mut found: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for file in source::rust_below("src") {
         let own = module_of(&file).to_owned();
-        // Uses of several lines are read as one.
+        // Imports that span several lines are joined.
         let code: Vec<(usize, &str)> = file.code().collect();
         for (at, (number, line)) in code.iter().enumerate() {
             let mut line = (*line).to_owned();
@@ -169,7 +170,7 @@ fn modules_import_what_the_table_says() {
                 wrong.push(format!("`{}` does not import `{name}`: drop it there", module.name));
             }
         }
-        // Every module that does IO stands on the foundation.
+        // Every module that does IO may use the foundation.
         found.retain(|name, _| module.pure || !FOUNDATION.contains(&name.as_str()));
         found.remove(PURE_FOUNDATION);
         wrong.extend(found.iter().map(|(name, at)| {
@@ -210,7 +211,7 @@ fn crates_stay_in_their_homes() {
                 let names = line.match_indices(&path).any(|(at, _)| {
                     !line[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c))
                 });
-                // `image::verify` reads with the eyes of others, not with ours.
+                // `image::verify` reads images as other tools do, independently of our types.
                 let reader = file.path.starts_with("src/image/verify");
                 assert!(
                     !names || file.path.starts_with(home) || reader,
@@ -240,10 +241,10 @@ fn unsafe_stays_in_its_module() {
     assert!(allowed.text.contains("unsafe_code"), "the one exception from the lint is there");
 }
 
-/// Maximum number of files that import each other in a circle.
+/// Maximum number of files in an import cycle.
 const MAX_CYCLE: usize = 4;
 
-/// Larger circles, each with its reason. The list only shrinks.
+/// Larger cycles, each with its reason. The list must only shrink.
 const KNOWN_CYCLES: &[(&str, &str)] = &[];
 
 #[test]

@@ -1,9 +1,9 @@
-//! Base images of which no step needs the files: they stay where they are.
+//! Base images whose files no step needs: their layers are not pulled.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use serde_json::Value;
 use crate::support::env::{Done, Env};
 use crate::support::registry::DockerRegistry;
 
-/// A base image in a registry, and stores that know nothing of it.
+/// A base image in a registry, and stores that do not have it.
 struct Scene {
     env: Env,
     base: String,
-    /// The digest of the base's only layer, as the registry has it.
+    /// The digest of the base's only layer in the registry.
     layer: String,
 }
 
@@ -86,7 +86,7 @@ fn base_is_fetched_when_the_image_is_written_out() {
     assert!(done.stderr.contains("[internal] pull layer"), "{}", done.stderr);
     verify_layout(&scene.env.path("layout")).unwrap();
     assert!(scene.env.path("files/bin/busybox").exists());
-    // What prune keeps can be written out again, though it was never here.
+    // An image that `prune` keeps can be exported, although its base was never pulled.
     scene.build("third", &["-t", "app:1"]);
     let prune = scene.env.command_in("third", &["prune"]).output().unwrap();
     Done::of(prune).ok();

@@ -2,7 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fmt::Write as _;
@@ -15,14 +15,14 @@ use crate::memory;
 use crate::support::env::{Done, Env, Who, skip};
 use crate::support::namespace::Namespace;
 
-/// A stage of `n_steps`, some of which hide what earlier ones made, near to them and far from them.
+/// Returns a stage of `n_steps`. Some steps hide files of earlier ones, both recent and distant.
 fn stage_of(n_steps: usize) -> String {
     let mut dockerfile = String::from("FROM base:1\n");
     for number in 0..n_steps {
         let change = match number {
             10 => "mkdir -p /d/e && echo ten > /d/ten && chown 3:4 /d && chmod 2711 /d/e",
             20 => "rm /old/file && echo base > /kept && echo a > /a && ln /kept /linked",
-            // A mark of a removal, and then a directory, in one part of the stack.
+            // A whiteout, and then a directory, in one part of the stack.
             30 => "rm /a",
             40 => "mkdir /a && touch /a/inside && chmod 700 /a",
             // An opaque directory, and a file in place of a directory, over another part.
@@ -55,7 +55,7 @@ fn stage_of_many_steps_shows_what_one_layer_shows(who: Who, n_steps: usize) {
     let flat = format!("FROM scratch\nCOPY --from=high:1 / /\nRUN rm /tmp/seen && {seen}\n");
     env.build(&flat, &["-o", "flat"]).ok();
     let flat = fs::read_to_string(env.path("flat/tmp/seen")).unwrap();
-    // A directory's size is the file system's own affair.
+    // The size of a directory depends on the file system.
     let sizes = |text: &str| -> Vec<String> {
         let lines = text.lines().map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
             [name, mode, owner, size] if mode.starts_with('4') || size.is_empty() => {
@@ -84,7 +84,8 @@ fn priv_stage_of_600_steps_of_a_user() {
     }
 }
 
-/// Stages of `step`, with its own number in place of `#`, and a last one that takes a file of each.
+/// Returns stages of `step` with their number in place of `#`, and a last one that takes a file of
+/// each.
 fn many_stages(n_stages: usize, step: &str) -> String {
     let mut dockerfile = String::new();
     let mut last = String::from("FROM scratch\n");
@@ -96,14 +97,14 @@ fn many_stages(n_stages: usize, step: &str) -> String {
     dockerfile + &last
 }
 
-/// Memory that 500 stages may take beyond that of five.
+/// Memory that 500 stages may take in addition to that of five.
 const MAX_BYTES: u64 = 36 << 20;
 
 #[test]
 fn many_stages_take_little_memory() {
     let env = Env::new();
     env.base();
-    // What is known of it is there once.
+    // Facts about the base must be in memory only once.
     for number in 0..1000 {
         env.write(&format!("many/file{number}"), "");
     }
@@ -119,13 +120,13 @@ fn many_stages_take_little_memory() {
 
 #[test]
 fn priv_build_goes_on_with_few_processes() {
-    // Nobody else has processes of this user.
+    // No other process runs as this user.
     let id = 1_700_000_000 + std::process::id();
     let Some(env) = Env::owned_by(id) else { return };
     let ids = Namespace::new(id, id + 1, 65_536);
     ids.rbuild(&env, &["build", "base", "-t", "base:1"]).ok();
     env.write("Dockerfile", many_stages(60, "RUN echo > /f#"));
-    // zstd needs a thread of its own.
+    // zstd needs its own thread.
     for (n_processes, compression) in [(5, "gzip"), (16, "zstd"), (40, "zstd")] {
         let limit = format!("--nproc={n_processes}");
         let mut command = ids.program(&env, "prlimit");

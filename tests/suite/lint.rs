@@ -1,6 +1,6 @@
-//! The build checks: every rule is seen to fire on `testdata/lint/RULE/bad.Dockerfile` and to be
-//! silent on `good.Dockerfile`; ordinary Dockerfiles give no warning at all.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test stops where it fails")]
+//! The build checks: every rule fires on `testdata/lint/RULE/bad.Dockerfile` and is silent on
+//! `good.Dockerfile`; ordinary Dockerfiles give no warnings.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may panic and do IO")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -284,7 +284,7 @@ fn options<'a>(
     }
 }
 
-/// Two images are known.
+/// Returns facts about two known images.
 fn facts(name: &Reference, platform: &Platform) -> Option<BaseFacts> {
     let env = vec![("GIVEN".to_owned(), "/given".to_owned())];
     let platform = match name.familiar().as_str() {
@@ -295,7 +295,7 @@ fn facts(name: &Reference, platform: &Platform) -> Option<BaseFacts> {
     Some(BaseFacts { env, platform, triggers: Vec::new() })
 }
 
-/// As for an ignore file that says `tmp`.
+/// Checks a file as if the ignore file contained `tmp`.
 fn check(text: &str, build_args: &[(&str, &str)]) -> Vec<Diagnostic> {
     let (file, parsed) = syntax::parse(text);
     assert!(!parsed.iter().any(Diagnostic::is_error), "{}", shown(text, &parsed));

@@ -1,10 +1,10 @@
-//! `--check --fix`: what is written into the Dockerfile means what it meant; and SARIF.
+//! `--check --fix`: the fixed Dockerfile has the same meaning; and SARIF.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test stops where it fails"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ as_root_and_as_user!(a_file_stays_its_owners);
 
 const AUTHORS: &str = "org.opencontainers.image.authors";
 
-/// The file after its fixes.
+/// Returns the file after its fixes.
 fn fixed(text: &str) -> FixedFile {
     let platform = Platform::new("linux", "amd64", None);
     let options = LintOptions {
@@ -45,8 +45,8 @@ fn fixed(text: &str) -> FixedFile {
     lint::fix_all(text, &options, std::slice::from_ref(&platform))
 }
 
-/// The images that the file would become, with the steps that make them; `None` if it cannot be
-/// planned. Who made an image is in one place, which MAINTAINER and its label share.
+/// Returns the images of the file, with the steps that build them, or `None` if it cannot be
+/// planned. The author is stored in one place, so that MAINTAINER and its label are equal.
 fn planned(file: &ir::Dockerfile) -> Option<Vec<String>> {
     let platform = Platform::new("linux", "amd64", None);
     let request = Request {
@@ -90,7 +90,7 @@ fn planned(file: &ir::Dockerfile) -> Option<Vec<String>> {
     Some(stages.collect())
 }
 
-/// Debug text without spans.
+/// Returns debug text without spans.
 fn without_places(debug: &str) -> String {
     let mut text = String::new();
     let mut lines = debug.lines();
@@ -107,7 +107,8 @@ fn without_places(debug: &str) -> String {
     text
 }
 
-/// Checks that the fixed file makes the same image, and has nothing left to fix.
+/// Checks that the fixed file makes the same image, and has nothing left to fix. Returns whether it
+/// changed.
 #[track_caller]
 fn check_meaning(text: &str, name: &str) -> bool {
     let (file, said) = syntax::parse(text);
@@ -123,7 +124,7 @@ fn check_meaning(text: &str, name: &str) -> bool {
     once.text != text
 }
 
-/// Every Dockerfile below `testdata`.
+/// Collects every Dockerfile below a directory.
 fn dockerfiles(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -178,7 +179,7 @@ fn every_rule_with_a_fix_writes_what_it_asks_for() {
         ),
         ("FROM a\nEXPOSE 80/TCP 53/Udp\n", "FROM a\nEXPOSE 80/tcp 53/udp\n"),
         ("FROM --platform=$TARGETPLATFORM a\n", "FROM a\n"),
-        // What a comment silences is not changed, nor are line ends and comments.
+        // Lines silenced by a comment are not changed, nor are line ends and comments.
         ("FROM a\n# check=skip=LegacyKeyValueFormat\nENV k v\n", ""),
         ("FROM a\r\n# here\r\nENV k v\r\n", "FROM a\r\n# here\r\nENV k=v\r\n"),
         // A relative WORKDIR and the shell form have no safe fix.
@@ -227,7 +228,7 @@ fn fix_shows_and_writes_what_it_changes_and_keeps_the_rest() {
     assert!(path.symlink_metadata().unwrap().is_symlink());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(fs::read_dir(env.path("context/docker")).unwrap().count(), 1);
-    // A second time there is nothing to do.
+    // A second run changes nothing.
     let again = env.rbuild(&["--check", "--fix", "context"]);
     assert!(again.stdout.starts_with("warning[WorkdirRelativePath]"), "{}", again.stdout);
     assert_eq!(fs::read_to_string(&path).unwrap(), NEW);
@@ -265,7 +266,7 @@ fn fix_leaves_alone_what_it_cannot_know() {
     }
 }
 
-/// A member that has to be there.
+/// Returns a member that must exist.
 #[track_caller]
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
@@ -309,7 +310,7 @@ fn sarif_has_what_the_standard_asks_for() {
     assert_eq!(replacement["insertedContent"]["text"], "=\"b c\"");
     let levels: Vec<&str> = results.iter().map(|it| it["level"].as_str().unwrap()).collect();
     assert!(levels.contains(&"error") && levels.contains(&"warning"), "{levels:?}");
-    // The other way to ask for it.
+    // The other way to request SARIF.
     let call = ["--call=check,format=sarif", "-f", "context/docker/My File", "context"];
     assert_eq!(env.rbuild(&call).stdout, done.stdout);
 }
@@ -360,7 +361,7 @@ fn a_file_stays_its_owners(who: Who) {
     let path = env.path("context/Dockerfile");
     let owner = |path: &Path| path.metadata().map(|meta| (meta.uid(), meta.gid())).unwrap();
     if matches!(who, Who::User(_)) {
-        // The directory is the user's, the file root's.
+        // The user owns the directory, root owns the file.
         env.rbuild(&["--check", "--fix", "context"])
             .fails(3, &["Dockerfile", "its owner", "Operation not permitted"]);
         assert_eq!((owner(&path), fs::read_to_string(&path).unwrap()), ((0, 0), OLD.to_owned()));

@@ -1,10 +1,10 @@
-//! The live view, as it stands on the screen of a terminal.
+//! The live view on the screen of a terminal.
 
 use crate::support::env::Env;
 use crate::support::registry::DockerRegistry;
 use crate::support::tmux::Terminal;
 
-/// Two stages that print and go on for ever.
+/// Two stages that print and then keep running.
 const BUSY: &str = "FROM base:1 AS one\n\
     RUN echo before\n\
     RUN printf 'a\\tb\\n\\033[2J\\033[3;3Hescaped\\n10%%\\r20%%\\r'; sleep 1000\n\
@@ -21,14 +21,15 @@ fn env(dockerfile: &str) -> Env {
     env
 }
 
-/// Waits until both stages of [`BUSY`] have printed all; gives the screen.
+/// Waits until both stages of [`BUSY`] have printed everything. Returns the screen.
 #[track_caller]
 fn until_busy(terminal: &Terminal<'_>) -> String {
     let has = |screen: &str, text: &str| screen.lines().any(|line| line.trim() == text);
     terminal.until(|screen| has(screen, "20%") && has(screen, "line 30"))
 }
 
-/// Lines about steps without their numbers, times and ends: `✔ 0 [one 2/3] RUN echo before`.
+/// Returns lines about steps without their numbers, times and ends:
+/// `✔ 0 [one 2/3] RUN echo before`.
 fn folded(lines: &[String]) -> Vec<String> {
     let fold = |line: &String| {
         let mut words = line.split_whitespace();
@@ -61,7 +62,7 @@ fn priv_steps_that_run_at_once_are_seen_with_their_last_lines() {
     assert_eq!(below(two, 6), ["line 25", "line 26", "line 27", "line 28", "line 29", "line 30"]);
     assert_eq!(terminal.cursor(), None);
     assert!(terminal.colours().contains("\u{1b}[2m"), "{}", terminal.colours());
-    // The clock goes on though nothing happens.
+    // The clock advances although nothing happens.
     let time = |screen: &str| {
         screen.split_once("building ").unwrap().1.split(' ').next().map(str::to_owned)
     };
@@ -93,7 +94,7 @@ fn priv_a_resized_terminal_is_written_over_as_it_is_now() {
     until_busy(&terminal);
     let frame = |columns: u16, rows: u16, wanted: &[&str]| {
         terminal.resize(columns, rows);
-        // All below the header is of a frame that was made for this width.
+        // Everything below the header belongs to a frame that was drawn for this width.
         terminal.until(|screen| {
             let lines: Vec<&str> = screen.lines().collect();
             let Some(header) = lines.iter().rposition(|line| line.starts_with("building ")) else {
@@ -111,8 +112,8 @@ fn priv_a_resized_terminal_is_written_over_as_it_is_now() {
         assert_eq!(screen.matches("building ").count(), 1, "{columns}x{rows}:\n{screen}");
         assert_eq!(screen.matches("[two 2/2]").count(), 1, "{columns}x{rows}:\n{screen}");
     }
-    // What does not fit on the smaller screen, the terminal itself scrolls away; so it does with a frame
-    // that comes before it has told its new size.
+    // The terminal itself scrolls away what does not fit on a smaller screen, and also a frame that
+    // arrives before it has reported its new size.
     frame(60, 12, &["[two 2/2]", "line 30"]);
     frame(20, 12, &["[two 2/2]", "line 30"]);
     frame(20, 5, &["[two 2/2]"]);
@@ -149,7 +150,7 @@ fn priv_what_is_over_is_in_the_scrollback_once() {
     let last = left.last().unwrap();
     assert!(last.starts_with("built sha256:") && last.ends_with(" as app:1"), "{left:#?}");
 
-    // What is found is as much to be seen, though it takes no time.
+    // Cached steps are shown too, although they take no time.
     let left = Terminal::rbuild(&env, (60, 10), &["build", "context"]).ended(0);
     assert_eq!(folded(&left), want("CACHED"), "{left:#?}");
 
@@ -193,7 +194,7 @@ fn priv_a_failure_is_the_last_on_the_screen_with_its_own_output_only() {
     assert!(steps.iter().any(|line| line.starts_with("■ CANCELED [innocent 2/2]")), "{left:#?}");
     assert!(!left.iter().any(|line| line.trim() == "innocent words"), "{left:#?}");
 
-    // The same of a log: each line has its step.
+    // In a log, too, each line names its step.
     let done = env.rbuild(&["build", "context", "--no-cache"]);
     let lines: Vec<String> = done.stderr.lines().map(str::to_owned).collect();
     check(&lines);
@@ -250,7 +251,7 @@ fn priv_a_stopped_build_leaves_the_terminal_and_goes_on() {
     terminal.keys("Enter");
     terminal.until_shown(&["building ", "line 30"]);
     assert_eq!(terminal.cursor(), None);
-    // The second time at once.
+    // SIGQUIT restores the terminal too.
     terminal.keys("C-\\");
     let screen = terminal.until_shown(&["exit=131"]);
     assert!(terminal.cursor().is_some() && !screen.contains("building "), "{screen}");

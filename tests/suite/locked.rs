@@ -3,7 +3,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -18,7 +18,7 @@ use crate::support::registry::{Answer, DockerRegistry, Scripted};
 
 const OCI: &str = "type=oci,dest=out,tar=false";
 
-/// Everything that a build takes from elsewhere, all of it changeable.
+/// Everything that a build takes from outside, all of it changeable.
 struct World {
     registry: DockerRegistry,
     files: Scripted,
@@ -40,7 +40,7 @@ impl World {
         format!("{}/base:1", self.registry.host())
     }
 
-    /// Pushes a base image from a store of its own; gives its digest.
+    /// Pushes a base image from its own store. Returns its digest.
     fn push_base(&self, env: &Env, version: &str, more: &[&str]) -> String {
         fs::create_dir_all(env.path("made")).unwrap();
         let dockerfile = format!("FROM scratch\nLABEL version={version}\nCOPY Dockerfile /base\n");
@@ -72,7 +72,7 @@ fn lock_of(env: &Env) -> String {
     fs::read_to_string(env.path("context/rbuild.lock")).unwrap()
 }
 
-/// The file sizes of all layers of the directory `out`.
+/// Returns the label `version` of the image in the directory `out`.
 fn label(env: &Env) -> String {
     Layout::read(&env.path("out")).config["config"]["Labels"]["version"]
         .as_str()
@@ -95,16 +95,16 @@ fn a_locked_build_takes_what_was_locked() {
     let second = world.change(&env);
     assert_ne!(first, second);
 
-    // With and without --locked, in a store that knows nothing.
+    // With and without --locked, in an empty store.
     for (store, more) in [("store1", ["--locked"].as_slice()), ("store2", &[])] {
         let args = [&["build", "context", "-o", OCI], more].concat();
         let done = Done::of(env.command_in(store, &args).output().unwrap());
-        // The old file is gone from its server; it is said where, and what it was and is.
+        // The server no longer has the old file. The error gives the location and both checksums.
         let one = "sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
         done.fails(1, &["E0409", "rbuild.lock says", "Dockerfile:2:5", "rbuild lock --update"]);
         assert!(done.stderr.contains(one), "{}", done.stderr);
     }
-    // Where it is known already, it counts.
+    // A store that already has the locked inputs uses them.
     env.rbuild(&["build", "context", "--locked", "-o", OCI]).ok();
     assert_eq!(label(&env), "1");
     let layout = Layout::read(&env.path("out"));
@@ -113,7 +113,7 @@ fn a_locked_build_takes_what_was_locked() {
     assert!(size("git/file").contains(" 4 "), "{}", size("git/file"));
     assert_eq!(lock_of(&env), lock);
 
-    // What is new is seen by those who ask.
+    // `--pull` detects new versions.
     let pulled = env.rbuild(&["build", "context", "--locked", "--pull"]);
     pulled.fails(1, &["E0411", &second, &first, "Dockerfile:1:6"]);
     let pulled = env.rbuild(&["build", "context", "--pull"]).ok();
@@ -143,7 +143,7 @@ fn a_new_input_is_locked_unless_the_build_is() {
     changed.fails(1, &["base:2", "only one for", "base:1 for linux/amd64", "rbuild lock"]);
     let added = format!("FROM {}\nADD http://{}/f /\n", world.base(), world.files.host());
     env.build(&added, &["--locked"]).fails(1, &["E0411", "/f", "Dockerfile:2:5"]);
-    // What the Dockerfile itself says differs from what was locked.
+    // The Dockerfile's own checksum differs from the locked one.
     env.build(&added, &[]).ok();
     let sum = format!("ADD --checksum=sha256:{}", "0".repeat(64));
     let differs = env.build(&added.replace("ADD", &sum), &["--locked"]);
@@ -193,7 +193,7 @@ fn what_was_locked_and_is_gone_is_said() {
     let gone = env.rbuild(&["build", "context"]);
     gone.fails(1, &["E0411", &zeros, "no longer available", &first, "Dockerfile:1:6"]);
 
-    // A base that was only ever built here is what its tag says.
+    // A base that was only built locally resolves to what its tag names.
     env.write("base/Dockerfile", "FROM scratch\nLABEL version=1\n");
     let base = |n: &str| {
         env.write("base/Dockerfile", format!("FROM scratch\nLABEL version={n}\n"));
@@ -263,7 +263,8 @@ fn an_offline_build_sends_no_requests() {
     let n_asked = world.git.n_requests();
     env.build(&git, &["--offline"]).fails(1, &["E0412", "r.git#main", "Dockerfile:2:5"]);
     assert_eq!(world.git.n_requests(), n_asked);
-    // A repository that is locked and was built is known; its files are not kept beside the layer.
+    // A repository that is locked and was built is cached; its files are not kept in addition to
+    // the layer.
     env.rbuild(&["lock", "context"]).ok();
     env.build(&git, &[]).ok();
     let n_asked = world.git.n_requests();
@@ -285,7 +286,7 @@ fn priv_an_offline_step_has_no_network() {
         "FROM base:1\nRUN ls /sys/class/net | wc -l > /n; cat /proc/net/route | wc -l > /routes\n";
     env.build(dockerfile, &["--offline", "-o", "out"]).ok();
     assert_eq!(fs::read_to_string(env.path("out/routes")).unwrap(), "1\n", "a head and no route");
-    // With the network, its result is the same to the cache.
+    // A build with network access finds its result in the cache.
     let again = env.build(dockerfile, &[]).ok();
     assert_eq!(again.steps().len(), 1);
     assert!(again.steps()[0].ends_with("CACHED"), "{}", again.stderr);
@@ -295,7 +296,7 @@ fn priv_an_offline_step_has_no_network() {
 fn every_place_that_was_asked_is_listed_and_the_lock_file_named() {
     let env = Env::new();
     let mirror = Scripted::new(|_, _| Answer::new(404, ""));
-    // Nothing listens there, and nothing may: port 1 is not for programs of users.
+    // Port 1 is privileged: no user's program listens there.
     let name = "127.0.0.1:1/app:1";
     let option = format!("127.0.0.1:1,mirror=http://{}", mirror.host());
     let asked = format!(
@@ -313,7 +314,7 @@ fn every_place_that_was_asked_is_listed_and_the_lock_file_named() {
     env.write("rbuild.lock", lock);
     let from = format!("context/rbuild.lock has {zeros} for {name} for linux/amd64");
     build().fails(3, &["E0401", &asked, &from]);
-    // A digest that does not exist: both registries say so.
+    // A digest that does not exist: both registries report this.
     let own = Scripted::new(|_, _| Answer::new(404, ""));
     let name = format!("{}/app:1", own.host());
     let option = format!("{},mirror=http://{}", own.host(), mirror.host());

@@ -1,4 +1,4 @@
-//! The one integration binary; its modules follow those of the crate.
+//! The single integration test binary; its modules mirror those of the crate.
 #![expect(clippy::tests_outside_test_module, reason = "this whole crate is tests")]
 
 #[path = "../support/mod.rs"]

@@ -1,8 +1,8 @@
-//! How much memory a build of many files takes.
+//! Memory use of builds with many files.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -13,22 +13,23 @@ use crate::support::env::Env;
 
 const N_FILES: u64 = 50_000;
 
-/// A file takes about 135 bytes: 96 in the tree, the rest for its name, there and in its place.
+/// A file takes about 135 bytes: 96 in the tree, the rest for its name, both in the tree and in its
+/// source location.
 const MAX_BYTES_A_FILE: u64 = 200;
 
-/// Builds `COPY src /src`, and gives the most memory that rbuild had, in bytes.
+/// Builds `COPY src /src`. Returns the peak memory of rbuild, in bytes.
 fn peak_of_build(env: &Env) -> u64 {
     env.write("Dockerfile", "FROM scratch\nCOPY src /src\n");
     peak(env)
 }
 
-/// Builds the context, and gives the most memory that rbuild had, in bytes.
+/// Builds the context. Returns the peak memory of rbuild, in bytes.
 pub(crate) fn peak(env: &Env) -> u64 {
     let mut command = env.command(&["build", "context"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut peak = 0;
     let status = loop {
-        // It grows only, so what is missed is what the last millisecond added.
+        // The peak only grows, so at most the growth of the last millisecond is missed.
         peak = peak.max(peak_so_far(child.id()));
         if let Some(status) = child.try_wait().unwrap() {
             break status;
@@ -39,7 +40,8 @@ pub(crate) fn peak(env: &Env) -> u64 {
     peak
 }
 
-/// The most memory that a process had or, when it stands in front of the one that works, that had.
+/// Returns the peak memory of a process or of a descendant, whichever is larger: rbuild may
+/// continue in a child process.
 fn peak_so_far(pid: u32) -> u64 {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let status = read("status");
@@ -61,7 +63,7 @@ fn a_file_of_the_context_takes_little_memory() {
             env.write(&name, format!("file {file} of {directory}"));
         }
     }
-    // Files that changed in the second before are not remembered.
+    // Hashes of files that changed within the last second are not cached.
     std::thread::sleep(Duration::from_millis(1100));
     for what in ["COPY into a new store", "COPY with nothing changed"] {
         let each = (peak_of_build(&env) - with_one) / N_FILES;

@@ -1,8 +1,8 @@
-//! `RUN --mount` of every type, and the options of the command line that RUN steps see.
+//! `RUN --mount` of every type, and the command line options that affect RUN steps.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -296,7 +296,7 @@ fn agents_answer_at_their_socket(who: Who) {
         done.stderr
     );
     assert_eq!(env.leftovers("store"), "");
-    // Git asks the same agent: this ssh says which keys it was offered, and ends.
+    // Git uses the same agent: this ssh prints the keys it was offered, and exits.
     let script = "#!/bin/sh\necho \"ssh: $(ssh-add -L)\" >&2\nexit 1\n";
     fs::create_dir(env.path("bin")).unwrap();
     fs::write(env.path("bin/ssh"), script).unwrap();
@@ -358,7 +358,7 @@ fn what_needs_a_permission_is_refused_without_it() {
     env.build(host, &["--allow", "network.host"]).ok();
     let done = env.build(insecure, &["--allow", "security.insecure"]).ok();
     assert!(!done.stderr.contains("00000000a80425fb"), "{}", done.stderr);
-    // Devices that a step makes are opened by one that may do all that root may.
+    // Devices that a step creates can be opened only by a step with all of root's privileges.
     if rustix::process::geteuid().is_root() {
         let made = |flag: &str| format!("FROM base:1\nRUN {flag} mknod /n c 1 3 && echo x > /n\n");
         env.build(&made(""), &[]).fails(1, &["Permission denied", "--security=insecure"]);

@@ -1,8 +1,8 @@
-//! Outputs with their attributes, the names that images get by them, and annotations.
+//! Outputs with their attributes, the image names that they set, and annotations.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::images::Layout;
 use crate::support::registry::DockerRegistry;
 
 const APP: &str = "FROM base:1\nRUN echo 1 > /one\n";
-/// For as many platforms as one likes.
+/// A Dockerfile for any number of platforms.
 const ANY: &str = "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /\n";
 const BOTH: &str = "linux/amd64,linux/arm64";
 
@@ -61,7 +61,7 @@ fn priv_an_image_is_pushed_without_a_tag() {
     let listed = env.program("skopeo").args(tags).output().unwrap();
     assert!(!String::from_utf8_lossy(&listed.stdout).contains("latest"));
     assert_eq!(names(&env), std::slice::from_ref(&pinned));
-    // The store knows it by that name.
+    // The store has the image under that name.
     env.write("Dockerfile", format!("FROM {pinned}\nRUN cat /one\n"));
     env.rbuild(&["build", "context"]).ok();
     env.rbuild(&["rmi", &pinned]).ok();
@@ -92,7 +92,7 @@ fn priv_outputs_say_which_names_the_store_keeps() {
     env.build(APP, &["-o", "type=image,dangling-name-prefix=built,unpack=true"]).ok();
     let found = names(&env);
     assert!(found.len() == 1 && found[0].starts_with("built@sha256:"), "{found:?}");
-    // A layer whose directory nothing else needed.
+    // Layers are unpacked even if nothing else needs their directories.
     let config: Value =
         serde_json::from_str(&env.rbuild(&["inspect", "--json", &found[0]]).ok().stdout).unwrap();
     for layer in config["Layers"].as_array().unwrap() {
@@ -159,7 +159,7 @@ fn annotations_stand_where_they_were_asked_for() {
     assert_eq!(top["manifests"][0]["annotations"]["org.example.c"], "4", "{top}");
     check(&blob(top["manifests"][0]["digest"].as_str().unwrap()), &blob, true);
 
-    // They are the image's own: it keeps them when it is pushed, saved and loaded.
+    // The annotations belong to the image: it keeps them when it is pushed, saved and loaded.
     let again = format!("{}/app:2", registry.host());
     env.rbuild(&["tag", &name, &again]).ok();
     env.rbuild(&["push", &again]).ok();
@@ -188,7 +188,7 @@ fn annotations_that_would_stand_nowhere_are_errors() {
     ] {
         env.build(ANY, args).fails(2, &[want]);
     }
-    // One image: what describes it stands in the layout only.
+    // For a single image, annotations of the descriptor appear in the layout only.
     let args = ["--annotation", "manifest-descriptor:a=b", "-o", "type=oci,tar=false,dest=one"];
     env.build(ANY, &args).ok();
     let top = json(&env.path("one/index.json"));
@@ -214,7 +214,7 @@ fn priv_outputs_without_compression_leave_no_second_copy_in_the_store() {
         env.build(file, &["-o", output]).ok();
         assert!(used() < before + 100_000, "{output}: {before} {}", used());
     }
-    // One that is made in the same build is packed while it goes on, and is the same.
+    // A layer of the same build is packed during the build, with the same result.
     let again = ["--no-cache", "-o", "type=oci,dest=out,tar=false,compression=uncompressed"];
     env.build(&file.replace("/f", "/g"), &again).ok();
     let tars: Vec<usize> = Layout::read(&env.path("out")).layers.iter().map(Vec::len).collect();

@@ -1,8 +1,8 @@
-//! `--report`: the page of a build, opened and clicked through in a browser.
+//! `--report`: the page of a build, opened and used in a browser.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -17,7 +17,7 @@ use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 
 as_root_and_as_user!(a_page_is_written_at_the_end_and_from_the_history);
 
-/// Two stages at once, one of which a third takes from; text that wants to be markup.
+/// Two concurrent stages, a third that copies from one of them, and text that looks like markup.
 const BUILD: &str = "FROM base:1 as a\n\
     RUN echo '</script><img src=x onerror=hacked=1>'; printf '\\033[31mred\\033[0m\\n'; sleep 0.3\n\
     COPY f /f\n\
@@ -65,7 +65,7 @@ fn a_page_is_written_at_the_end_and_from_the_history(who: Who) {
     }
     env.rbuild(&["history", "show", "--report", "again.html"]).ok();
     assert_eq!(page(&env, "again.html"), failed, "the record says the same");
-    // Also of what fails before anything is planned.
+    // A build that fails before it is planned has a page too.
     env.build("FROM base:1\nRNU x\n", &report).fails(1, &["RNU"]);
     let failed = page(&env, "page.html");
     assert!(failed.contains("<p class=\"remark error\">") && failed.contains("RNU"), "{failed}");
@@ -89,7 +89,7 @@ fn priv_what_cannot_be_reported_is_said_before_the_build() {
     let lock = env.rbuild(&["lock", "context", "--report", "page.html"]);
     lock.fails(2, &["--report cannot be used with `rbuild lock`"]);
     assert!(!env.path("page.html").exists());
-    // A report that fails at the end takes nothing from a build.
+    // The build is complete even if the report cannot be written at the end.
     report("/dev/full", &[]).fails(3, &["begun", "cannot write the report"]);
     env.write("Dockerfile", "FROM base:1\nRUN exit 7\n");
     report("/dev/full", &[]).fails(1, &["exit code: 7", "warning: cannot write the report"]);
@@ -114,7 +114,7 @@ fn priv_an_interrupted_build_has_a_page() {
     assert!(page.contains("Interrupted after") && page.contains("begun\n"), "{page}");
 }
 
-/// Shows a page; keeps a screenshot on request.
+/// Opens a page in several sizes and colour schemes. Keeps screenshots on request.
 fn shots(browser: &Browser, path: &Path, name: &str) {
     let kept = std::env::var_os("RBUILD_TEST_SCREENSHOTS");
     let mut seen = Vec::new();
@@ -123,7 +123,7 @@ fn shots(browser: &Browser, path: &Path, name: &str) {
             browser.resize(width, height);
             browser.prefer(scheme);
             browser.open(path);
-            // What is as wide as the window does not have to be moved.
+            // A page that is as wide as the window needs no horizontal scrolling.
             let wide = "document.documentElement.scrollWidth <= innerWidth";
             assert_eq!(browser.eval(wide), json!(true), "{name} {width}");
             let shot = browser.screenshot();
@@ -143,7 +143,7 @@ fn shots(browser: &Browser, path: &Path, name: &str) {
     browser.open(path);
 }
 
-/// Nothing was asked for but the page itself, nothing was refused, and no text became markup.
+/// Checks that the page requested only itself and logged nothing, and that no text became markup.
 fn is_clean(browser: &Browser) {
     let asked = browser.requests();
     let others: Vec<_> = asked
@@ -171,7 +171,7 @@ fn priv_the_page_of_a_build_is_clicked_through() {
     let eval = |expression: &str| browser.eval(expression);
     let count = |selector: &str| eval(&format!("document.querySelectorAll({selector:?}).length"));
     assert_eq!(eval("document.title"), json!("✓ app:1 – built"));
-    // FROM twice, and five more; the end of a stage is not a FROM.
+    // Two FROMs of an image, and five other steps; a FROM of a stage is not counted.
     assert_eq!(count("#steps .step:has(.number:not(:empty))"), json!(7));
     assert_eq!(count(".step.cached"), json!(4));
     assert_eq!(count("#graph .box"), json!(3));
@@ -179,26 +179,26 @@ fn priv_the_page_of_a_build_is_clicked_through() {
     let why = "[...document.querySelectorAll('.why')].map(one => one.textContent).join()";
     assert!(eval(why).as_str().unwrap().contains("not cached: /f changed"), "{}", eval(why));
 
-    // A step is unfolded and folded, by mouse and by keyboard.
+    // A step can be expanded and collapsed, by mouse and by keyboard.
     let step = "document.querySelector('.step.done')";
     assert_eq!(eval(&format!("{step}.open")), json!(false));
     browser.click(".step.done summary");
     browser.wait_for(&format!("{step}.open"));
     browser.keys(".step.done summary", "\u{e007}");
     browser.wait_for(&format!("!{step}.open"));
-    // The timeline leads to it.
+    // The timeline links to the step.
     let id = eval(&format!("{step}.id"));
     let id = id.as_str().unwrap();
     browser.click(&format!(".timeline a[href='#{id}']"));
     browser.wait_for(&format!("location.hash === '#{id}' && {step}.open"));
     browser.wait_for(&format!("Math.abs({step}.getBoundingClientRect().top) < innerHeight"));
-    // What a bar is can be seen by keyboard too.
+    // The description of a bar is available by keyboard too.
     eval("document.querySelector('.timeline .bar.done').focus()");
     browser.wait_for(
         "!document.getElementById('tip').hidden && tip.textContent.includes('COPY f /f')",
     );
 
-    // Dark and light.
+    // The dark and the light theme.
     let colour = "getComputedStyle(document.body).backgroundColor";
     let before = eval(colour);
     eval("scrollTo({top: 0, behavior: 'instant'})");
@@ -207,18 +207,18 @@ fn priv_the_page_of_a_build_is_clicked_through() {
     browser.click("#theme");
     assert_eq!(eval(colour), before);
 
-    // Files are found by a part of their paths.
+    // The filter finds files by a part of their paths.
     let seen = "[...document.querySelectorAll('.layers .files li')].filter(one => one.offsetParent !== null)";
     browser.keys("#filter", "from-a");
     browser.wait_for(&format!(
         "{seen}.map(one => one.querySelector('code').textContent).join() === '/from-a'"
     ));
     assert_eq!(eval("document.getElementById('hits').textContent"), json!("1 of the listed files"));
-    // The place of the warning.
+    // The warning links to its line.
     browser.click("#warnings a");
     browser.wait_for("document.querySelector('.line.warning:target') !== null");
     is_clean(&browser);
-    // What is after the page's name may be anything.
+    // Any fragment is accepted, even an invalid one.
     browser.open(&env.path("page.html#%"));
     eval("location.reload()");
     browser
@@ -240,7 +240,7 @@ fn priv_the_page_of_a_failed_build_begins_with_what_failed() {
     for part in ["exit code: 7", "last words", "Dockerfile:5:1"] {
         assert!(text.as_str().unwrap().contains(part), "{text}");
     }
-    // It is seen without a click.
+    // The failure is visible without a click.
     let box_of = |what: &str| format!("document.querySelector('{what}').getBoundingClientRect()");
     assert_eq!(browser.eval(&format!("{}.bottom < innerHeight", box_of(".failure"))), json!(true));
     assert_eq!(browser.eval("document.querySelectorAll('.step[open]').length"), json!(1));

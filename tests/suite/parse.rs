@@ -1,6 +1,6 @@
 //! The cases of `testdata/parse`: files that parse, with their IR, and files that do not, with
-//! what is said about them.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test stops where it fails")]
+//! their diagnostics.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may panic and do IO")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

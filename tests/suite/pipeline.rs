@@ -1,9 +1,9 @@
-//! A pipeline: build, push, pull elsewhere, run. What others read of it is the same.
+//! A pipeline: build, push, pull elsewhere, run. Other tools read the same image.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::support::env::{Done, Env, Who, skip};
 use crate::support::registry::DockerRegistry;
 
-/// Owners, modes, links, removals, a name that needs more than a tar header has.
+/// Owners, modes, links, removals, and a name that is too long for a tar header.
 const ONE: &str = "FROM base:1
 WORKDIR /srv
 COPY --chown=7:8 --chmod=640 f .
@@ -38,7 +38,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Only root can unpack what belongs to others.
+    /// Returns `None` without root: only root can unpack files of other owners.
     fn new() -> Option<Self> {
         let env = Env::of(Who::root()?);
         env.base();
@@ -69,7 +69,7 @@ impl Scene {
         Done::of(self.env.program(program).args(args).output().unwrap())
     }
 
-    /// The files of the pulled image as rbuild writes them.
+    /// Returns the files of the pulled image as rbuild writes them.
     fn own_files(&self, name: &str, directory: &str) -> String {
         let dockerfile = format!("FROM {name}\n");
         fs::create_dir_all(self.env.path("empty")).unwrap();
@@ -79,18 +79,18 @@ impl Scene {
         self.listing(directory)
     }
 
-    /// The files of the image in the registry, as skopeo and umoci unpack them.
+    /// Returns the files of the image in the registry, as skopeo and umoci unpack them.
     fn others_files(&self, name: &str, directory: &str) -> String {
         let from = format!("docker://{name}");
         let layout = format!("oci:{directory}.oci:x");
-        // This umoci knows no zstd.
+        // This umoci does not support zstd.
         let repack = ["--dest-compress-format", "gzip", "--src-tls-verify=false"];
         self.run("skopeo", &[&["copy", "-q"][..], &repack, &[&from, &layout]].concat()).ok();
         self.run("umoci", &["unpack", "--image", &format!("{directory}.oci:x"), directory]).ok();
         self.listing(&format!("{directory}/rootfs"))
     }
 
-    /// Every file: mode, owner, links, size, target, name, and the hash of its content.
+    /// Lists every file: mode, owner, links, size, target, name, and the hash of its content.
     fn listing(&self, directory: &str) -> String {
         let script = "cd \"$1\" && find . -mindepth 1 ! -type d -printf '%M %U:%G %n %s %l %p\\n' -o \
                       -mindepth 1 -type d -printf '%M %U:%G %p\\n' | sort && \
@@ -146,9 +146,9 @@ fn priv_pushed_images_are_pulled_and_read_unchanged_by_other_tools() {
     assert_eq!(scene.env.leftovers("other"), "");
 }
 
-/// Podman as Debian has it, with a storage of the test's own.
+/// Runs Debian's podman with its own storage.
 fn podman(scene: &Scene, args: &[&str]) -> Done {
-    // Paths have to be absolute.
+    // Paths must be absolute.
     let (root, run) = (scene.env.shown("podman"), scene.env.shown("podman-run"));
     let storage = ["--root", &*root, "--runroot", &run, "--storage-driver", "vfs"];
     let runtime = ["--cgroup-manager", "cgroupfs", "--runtime", "runc"];
@@ -176,7 +176,7 @@ fn priv_what_was_pushed_is_run_by_podman() {
             scene.push(&tag, compression, platforms);
             podman(&scene, &["pull", "-q", "--tls-verify=false", &name]).ok();
             let done = run(&name);
-            // 126 and 127 are podman's own for a container that did not start.
+            // Podman exits with these codes if the container did not start.
             if matches!(done.code, Some(125..=127)) {
                 skip("podman", &format!("podman runs nothing here: {}", done.stderr));
                 return;

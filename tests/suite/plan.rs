@@ -1,6 +1,6 @@
-//! Order and number of the steps that run, seen from outside.
+//! Order and number of the steps that run, observed from outside.
 
-#![expect(clippy::unwrap_used, reason = "tests say what they mean with them")]
+#![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
@@ -38,7 +38,7 @@ fn targetstage_is_the_target_or_the_last_stage() {
         let shown = env.rbuild(&["inspect", "--json", "x:1"]).ok().stdout;
         let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
         assert_eq!(shown["Config"]["config"]["Labels"]["a"], want, "{last} {target:?}");
-        // The outline knows the same.
+        // The outline shows the same value.
         let file = format!("FROM scratch AS work\nARG TARGETSTAGE A=$TARGETSTAGE\n{last}\n");
         let outline = env.build(&file, &[&["--call=outline"], target.as_slice()].concat()).ok();
         assert!(outline.stdout.contains(&format!("A           {want}")), "{}", outline.stdout);
@@ -115,14 +115,14 @@ fn planning_that_takes_long_ends_with_the_first_signal() {
     }
 }
 
-/// Builds as an ordinary user under a limit on processes and threads; root's has no effect.
+/// Builds as an ordinary user with a limit on processes and threads; for root it has no effect.
 fn with_few_threads(env: &Env, n_most: usize, args: &[&str]) -> Done {
     let mut command = env.program("prlimit");
     command.arg(format!("--nproc={n_most}")).arg(env!("CARGO_BIN_EXE_rbuild"));
     Done::of(command.args(["--root", "store", "build", "context"]).args(args).output().unwrap())
 }
 
-/// `n_stages` stages that begin with `start`, and one that takes a file from each.
+/// Returns `n_stages` stages that begin with `start`, and one that takes a file from each.
 fn many_stages(n_stages: usize, start: &str) -> String {
     let mut dockerfile = String::new();
     for number in 0..n_stages {
@@ -160,7 +160,7 @@ fn priv_threads_that_cannot_start_do_not_cause_a_panic() {
     for n_most in [2, 3, 4, 6, 9, 14, 25, 60] {
         let done = with_few_threads(&env, n_most, &["--no-cache", "-o", "type=oci,dest=out"]);
         assert!(!done.stderr.contains("panicked"), "{n_most}: {}", done.stderr);
-        // 3: with two processes there is no second one to map the user's ids.
+        // Exit code 3: with two processes, none is left to map the user's ids.
         assert!(matches!(done.code, Some(0 | 1 | 3)), "{n_most}: {:?} {}", done.code, done.stderr);
     }
 }

@@ -1,8 +1,8 @@
-//! Builds for other machines than this one, and for several at once.
+//! Builds for other platforms than this machine's, and for several at once.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -34,7 +34,7 @@ const FOREIGN: &str = "FROM scratch\nCOPY --chmod=755 arm64 /arm64\nRUN [\"/arm6
 
 const BOTH: [&str; 2] = ["--platform", "linux/amd64,linux/arm64"];
 
-/// A stage for the machine that builds, one that knows what it builds for, and the image.
+/// A stage for the build platform, one that depends on the target platform, and the image.
 const CROSS: &str = "FROM --platform=$BUILDPLATFORM base:1 AS tools\n\
                      RUN cat /proc/sys/kernel/random/uuid > /id\n\
                      FROM tools AS make\n\
@@ -124,7 +124,7 @@ fn index_is_pushed_with_its_images() {
         assert_eq!(image["Architecture"], arch);
         assert_eq!(image["Labels"]["platform"], format!("linux/{arch}"));
     }
-    // From the store, without building.
+    // Pushed from the store, without a build.
     let done = env.rbuild(&["push", &name]).ok();
     assert!(done.stdout.starts_with(&format!("{name} sha256:")), "{}", done.stdout);
 }
@@ -203,7 +203,7 @@ fn base_for_another_platform_only_is_a_warning_until_its_programs_run() {
     env.rbuild(&["rmi", &name]).ok();
     let warning = "was pulled with platform \"linux/arm64\", expected \"linux/riscv64\"";
     let args = ["--platform", "linux/riscv64", "-t", "x:1"];
-    // The second time, the answer of the registry is known.
+    // The second time, the registry's answer is cached.
     for args in [args.as_slice(), &[args.as_slice(), &["--offline"]].concat()] {
         let done = env.build(&format!("FROM {name}\nENV A=1\n"), args).ok();
         assert!(done.stderr.contains("InvalidBaseImagePlatform"), "{}", done.stderr);
@@ -212,7 +212,7 @@ fn base_for_another_platform_only_is_a_warning_until_its_programs_run() {
     }
     let done = env.build(&format!("FROM {name}\nRUN [\"/arm64\"]\n"), &args);
     if done.code == Some(0) {
-        // This machine runs them.
+        // This machine can run arm64 programs.
         return;
     }
     assert!(done.stderr.contains(warning), "{}", done.stderr);
@@ -245,7 +245,7 @@ fn foreign_program_that_nothing_runs_names_what_to_install() {
     let direct =
         env.program("sh").args(["-c", "chmod 755 context/arm64 && context/arm64"]).output();
     if direct.unwrap().status.success() {
-        // This machine runs them, as root's steps do.
+        // This machine can run arm64 programs, so the steps can too.
         done.ok();
         return;
     }
@@ -255,7 +255,7 @@ fn foreign_program_that_nothing_runs_names_what_to_install() {
     );
 }
 
-/// In a user namespace of the test's own, which may register what the host does not (Linux 6.7).
+/// Uses its own user namespace, which may register formats that the host does not have (Linux 6.7).
 #[test]
 fn priv_foreign_program_runs_where_binfmt_is_registered() {
     let Some(who) = Who::root() else { return };
@@ -279,7 +279,7 @@ fn priv_foreign_program_runs_where_binfmt_is_registered() {
     ]);
     inside.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut inside = inside.spawn().unwrap();
-    // unshare(1) stays this process; its ids are mapped from outside, once it is inside.
+    // unshare(1) does not fork; its ids are mapped from outside, once it is in the namespace.
     let own = fs::read_link("/proc/self/ns/user").unwrap();
     while fs::read_link(format!("/proc/{}/ns/user", inside.id())).is_ok_and(|ns| ns == own) {
         std::thread::yield_now();

@@ -4,7 +4,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use crate::support::env::{Done, Env};
 use crate::support::registry::DockerRegistry;
 use crate::support::source;
 
-/// A step that prints what a log must not take for its own language.
+/// A step that prints commands of CI systems, which a log must not pass on.
 const HOSTILE: &str = "FROM base:1\n\
     RUN printf 'first\\n::set-output name=a::b\\n##[error]x\\ra\\r::error::c\\n' && \
     printf '\\033[31mred\\033[0m\\n\\033[2J\\rsection_end:1:rbuild\\r\\033[0Kx\\n'\n";
@@ -29,11 +29,12 @@ fn secret_env(dockerfile: &str) -> Env {
     env
 }
 
-/// Returns the lines that a CI system reads as commands: at the start of a line, blanks aside, or after `##[`.
+/// Returns the lines that a CI system reads as commands: at the start of a line, ignoring blanks,
+/// or after `##[`.
 fn commands(log: &str) -> Vec<&str> {
     let mut stopped: Option<&str> = None;
     let mut found = Vec::new();
-    // Its reader ends lines at each of these.
+    // The CI system ends lines at each of these.
     for line in log.split(['\n', '\r']) {
         let line = line.trim_start();
         if let Some(token) = line.strip_prefix("::stop-commands::") {
@@ -53,14 +54,14 @@ fn schema() -> (jsonschema::Validator, BTreeSet<String>) {
     let mut schema: Value =
         serde_json::from_str(&source::text_of("docs/schemas/progress.schema.json")).unwrap();
     let kinds = schema["$defs"].as_object().unwrap().keys().cloned().collect();
-    // Whoever reads it lets new members pass; here each has to be described.
+    // Readers of these documents accept unknown members; here each must be described.
     for kind in schema["$defs"].as_object_mut().unwrap().values_mut() {
         kind["additionalProperties"] = json!(false);
     }
     (jsonschema::options().should_validate_formats(true).build(&schema).unwrap(), kinds)
 }
 
-/// Runs of rbuild of which each line is compared with the schema.
+/// Runs of rbuild whose lines are validated against the schema.
 struct Runs<'a> {
     env: &'a Env,
     validator: jsonschema::Validator,
@@ -257,7 +258,8 @@ fn priv_github_folds_steps_and_marks_mistakes() {
     );
     assert!(failed.stderr.contains("\u{1b}[31mred"), "colours are shown there");
 
-    // Without -q the id is in the log, with it there is nothing else; what failed is guarded too.
+    // Without -q the id is in the log, with -q it is the only output. Output of a failed step is
+    // guarded too.
     env.write("Dockerfile", "FROM base:1\nRUN echo ::error::no; false\n");
     let quiet = env.rbuild(&["build", "context", "-q"]);
     assert_eq!(quiet.code, Some(1));
@@ -281,7 +283,7 @@ fn priv_gitlab_folds_steps_and_nothing_else_can() {
     env.set("GITLAB_CI", "true");
     env.set("NO_COLOR", "1");
     let done = env.rbuild(&["build", "context"]).ok();
-    // GitLab's own form: a section mark ends with a carriage return and this sequence.
+    // GitLab's format: a section marker ends with a carriage return and this sequence.
     let marks: Vec<&str> = done
         .stderr
         .split("\r\u{1b}[0K")
@@ -295,7 +297,7 @@ fn priv_gitlab_folds_steps_and_nothing_else_can() {
     assert!(time > 1_600_000_000);
     assert!(done.stderr.contains("section_end:1:rbuild") || done.stderr.contains(" x\n"));
     assert!(!done.stderr.contains("\u{1b}[31m"), "NO_COLOR");
-    // What a step printed last is shown once more, and is not a mark then either.
+    // The last lines of a failed step are repeated, and must not act as markers there either.
     let last = env.build(
         &format!("{HOSTILE}RUN printf 'section_end:1:x\\r\\033[0K\\033[2Jend'; false\n"),
         &[],
@@ -328,7 +330,7 @@ fn priv_the_step_summary_reports_the_result() {
     env.build("FROM base:1\nRUN false\n", &[]).fails(1, &["E0404"]);
     let text = fs::read_to_string(env.path("summary.md")).unwrap();
     assert!(text.contains("### rbuild failed") && text.contains("exit code: 1"), "{text}");
-    // What is too long for GitHub is not written, and what is nearly is cut.
+    // A summary that is too long for GitHub is not written; one that nearly is gets truncated.
     fs::write(env.path("summary.md"), "x".repeat(1 << 20)).unwrap();
     env.build("FROM base:1\n", &[]).ok();
     assert_eq!(fs::metadata(env.path("summary.md")).unwrap().len(), 1 << 20);

@@ -1,16 +1,16 @@
-//! Help at the prompt: completion, the manual.
+//! Help at the shell prompt: completion, and the manual.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a test runs a shell, and ends by a panic"
+    reason = "tests run a shell and panic on failure"
 )]
 
 use std::fs;
 
 use crate::support::env::{Done, Env};
 
-/// Returns bash's completions of these words, of which the last is not finished.
+/// Returns bash's completions of these words, the last of which is incomplete.
 fn offered(env: &Env, words: &[&str]) -> Vec<String> {
     let rbuild = env!("CARGO_BIN_EXE_rbuild");
     let (last, before) =
@@ -81,7 +81,7 @@ fn short_help_is_a_line_an_option_and_long_help_says_more() {
         assert!(short.contains(&format!("\n{heading}\n")), "{short}");
     }
     assert_eq!(env.rbuild(&["-h"]).ok().stdout.lines().filter(|l| l.len() > 100).count(), 0);
-    // The same help where the word is left out.
+    // The help is the same without the word `build`.
     assert_eq!(env.rbuild(&["-t", "a", "-h"]).ok().stdout, short);
     let long = env.rbuild(&["build", "--help"]).ok().stdout;
     assert!(long.contains("mounts=true for the directories of RUN --mount=type=cache"), "{long}");

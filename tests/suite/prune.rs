@@ -3,7 +3,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -29,7 +29,7 @@ fn usage(env: &Env) -> Value {
     serde_json::from_str(&env.rbuild(&["du", "--json"]).ok().stdout).unwrap()
 }
 
-/// Lets all that was used until now be an hour older.
+/// Makes everything that was used so far an hour older.
 fn age(env: &Env) {
     let index = rusqlite::Connection::open(env.path("store/index.db")).unwrap();
     for column in ["step SET used_s = used_s", "resolved SET updated_s = updated_s"] {
@@ -47,7 +47,7 @@ fn bytes(usage: &Value) -> u64 {
     usage["Size"].as_u64().unwrap()
 }
 
-/// Descriptions of the cached steps.
+/// Returns the descriptions of the cached steps.
 fn steps(usage: &Value) -> Vec<String> {
     let records = usage["Records"].as_array().unwrap().iter();
     let steps = records.filter(|record| record["Type"] == "step");
@@ -65,7 +65,7 @@ fn what_was_not_used_for_longest_goes_first(who: Who) {
     env.build(TWO_STEPS, &["-t", "app:1"]).ok();
     env.rbuild(&["rmi", "app:1"]).ok();
     age(&env);
-    // A hit is a use.
+    // A cache hit counts as a use.
     env.build(OLD_STEP, &[]).ok().ended(&["RUN head -c 1000000 /dev/urandom > /aged: CACHED"]);
 
     let before = usage(&env);
@@ -81,7 +81,7 @@ fn what_was_not_used_for_longest_goes_first(who: Who) {
     );
     assert_eq!(bytes(&usage(&env)), bytes(&before));
 
-    // Enough goes when the cache mount and the big layer have gone; the old step was used since.
+    // Removing the cache mount and the big layer is enough; the old step was used since.
     let max = (bytes(&before) - 1_500_000).to_string();
     env.rbuild(&["prune", "--keep-storage", &max]).ok();
     let after = usage(&env);
@@ -98,7 +98,7 @@ fn what_was_not_used_for_longest_goes_first(who: Who) {
     let types = usage(&env)["Types"].clone();
     let caches = types.as_array().unwrap().iter().find(|kind| kind["Type"] == "Cache Mounts");
     assert_eq!(caches.unwrap()["TotalCount"], 0);
-    // What is left works.
+    // The remaining store is usable.
     env.build(TWO_STEPS, &["-t", "app:1", "-o", "type=oci,dest=app.tar"]).ok();
     assert_eq!(env.leftovers("store"), "");
 }
@@ -116,7 +116,7 @@ fn priv_du_shows_what_there_is() {
     assert_eq!(rows[0], ["TYPE", "TOTAL", "ON DISK", "RECLAIMABLE"]);
     assert_eq!(rows[1][..2], ["Images", "3"]);
     assert_eq!(rows[2][..2], ["Build Cache", "4"]);
-    // The images have the steps' layers.
+    // The layers of the steps belong to the images.
     assert_eq!(rows[2][3], "0B");
     assert_eq!(rows[3][..2], ["Cache Mounts", "1"]);
     assert_eq!(rows.last().unwrap()[0], "Total");
@@ -127,7 +127,7 @@ fn priv_du_shows_what_there_is() {
     let all = usage(&env);
     let image =
         all["Records"].as_array().unwrap().iter().find(|r| r["Name"] == "docker.io/library/app:1");
-    // All of it is the other name's, too.
+    // The other name shares all of it.
     assert_eq!(image.unwrap()["Size"], image.unwrap()["SharedSize"]);
 }
 
@@ -140,7 +140,7 @@ fn priv_prune_wants_to_be_alone_and_says_what_it_does_not_know() {
     env.rbuild(&["prune", "--keep-storage", "much"]).fails(2, &["expected a size such as 10GB"]);
     env.rbuild(&["prune", "--older-than", "long"]).fails(2, &["expected a duration such as 24h"]);
     let index = env.path("store/blobs/sha256");
-    // A damaged image: what it needs is not known.
+    // The image is damaged, so what it needs is unknown.
     let inspected = env.rbuild(&["inspect", "--json", "base:1"]).ok().stdout;
     let shown: Value = serde_json::from_str(&inspected).unwrap();
     let manifest = shown["Manifest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
@@ -218,7 +218,7 @@ fn priv_prune_of_all_asks_on_a_terminal() {
     terminal.keys("Enter");
     let screen = terminal.until(|screen| screen.contains("exit="));
     assert!(screen.contains("Untagged: app:1\n") && screen.contains("exit=0"), "{screen}");
-    // Without a terminal, and with -f on one, nothing is asked, and what went is said.
+    // Without a terminal, and with -f on one, there is no prompt, and removals are listed.
     env.base();
     let done = env.rbuild(&prune).ok();
     assert!(done.stdout.starts_with("Untagged: base:1\n") && done.stderr.is_empty(), "{done:?}");

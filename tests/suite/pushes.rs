@@ -1,5 +1,5 @@
 //! Pushes and pulls as users see them: tags, digests, progress.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test ends by a panic")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::fs;
 use std::process::Stdio;
@@ -35,7 +35,7 @@ fn layers_go_up_once_however_many_names_an_image_has() {
     assert_eq!((n("PUT /v2/a/manifests/1"), n("PUT /v2/a/manifests/2")), (1, 1), "{lines:?}");
     let first = lines.iter().take_while(|line| *line != "PUT /v2/a/manifests/1");
     assert_eq!(first.filter(|line| line.starts_with("HEAD /v2/a/blobs/")).count(), 3, "{lines:?}");
-    // Another repository takes the layers over; only the config is sent.
+    // The other repository mounts the layers; only the config is sent.
     assert_eq!(
         (n("POST /v2/b/blobs/uploads/"), n("PUT /v2/b/blobs/uploads/")),
         (3, 1),
@@ -56,7 +56,7 @@ fn images_named_by_digest_are_pushed_unchanged() {
     let (env, host) = (Env::new(), registry.host());
     env.base();
     let name = |rest: &str| format!("{host}/{rest}");
-    // Not as rbuild would write it by itself.
+    // A manifest that rbuild would not write by default.
     let output = "--output=type=registry,oci-mediatypes=false";
     env.build("FROM base:1\nCMD [\"x\"]\n", &["-t", &name("a:1"), output]).ok();
     let digest = digest_of(host, "a:1");
@@ -81,7 +81,7 @@ fn transfers_of_more_than_a_second_are_shown_with_their_rate() {
     let registry = DockerRegistry::open();
     let env = Env::new();
     env.base();
-    // What cannot be compressed, and is more than the buffers of connections hold.
+    // The content cannot be compressed, and exceeds the buffers of connections.
     let words = (0_u32..).flat_map(|n| Digest::of(&n.to_le_bytes()).to_string().into_bytes());
     env.write("file", words.take(30_000_000).collect::<Vec<u8>>());
     let slow = Proxy::new(registry.host(), |head| {

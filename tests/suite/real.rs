@@ -1,10 +1,10 @@
-//! Dockerfiles in the manner of well-known projects: `testdata/real`. Each parses, prints, plans
-//! and is checked; those with a context are built.
+//! Dockerfiles in the style of well-known projects: `testdata/real`. Each is parsed, printed,
+//! planned and checked; those with a context are built.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test stops where it fails"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::support::env::{Env, Who, as_root_and_as_user};
 
 as_root_and_as_user!(those_with_a_context_build);
 
-/// How many there are, and how many can be built without a network.
+/// Number of cases, and of those that can be built without a network.
 const N_FILES: (usize, usize) = (31, 6);
 
 #[test]
@@ -105,7 +105,7 @@ fn those_with_a_context_build(who: Who) {
     }
 }
 
-/// Copies a directory of files that are text.
+/// Copies a directory of text files.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -136,7 +136,7 @@ fn parsed(case: &Path) -> ir::Dockerfile {
     file
 }
 
-/// The plan, with a made-up config for every image that it asks for.
+/// Returns the plan, with a made-up config for every image that it needs.
 fn planned(file: &ir::Dockerfile, platform: &Platform, case: &Path) -> Plan {
     let request = Request {
         build_args: BTreeMap::new(),
@@ -176,7 +176,7 @@ fn planned(file: &ir::Dockerfile, platform: &Platform, case: &Path) -> Plan {
     }
 }
 
-/// The IR without places and without the one-line texts made for logs.
+/// Returns the IR without positions and without the one-line texts for logs.
 fn meaning(file: &ir::Dockerfile) -> String {
     let debug = format!("{file:#?}");
     let kept = debug.lines().filter(|line| {

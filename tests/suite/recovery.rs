@@ -1,10 +1,10 @@
-//! Leftovers of earlier and of killed builds, and builds that go on in spite of it.
+//! Leftovers of earlier and of killed builds, and builds that succeed despite them.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::ffi::OsStr;
@@ -36,7 +36,7 @@ as_root_and_as_user!(
     signal_while_a_build_starts_ends_it_cleanly,
 );
 
-/// The only file of a directory.
+/// Returns the only file of a directory.
 fn only_file(env: &Env, directory: &str) -> PathBuf {
     let mut entries = fs::read_dir(env.path(directory)).unwrap();
     let path = entries.next().unwrap().unwrap().path();
@@ -44,7 +44,7 @@ fn only_file(env: &Env, directory: &str) -> PathBuf {
     path
 }
 
-/// Damages the content hash of the only record of a memo, and makes its checksums right.
+/// Damages the content hash in the only record of a hash cache, and corrects its checksums.
 fn contradict(memo: &mut [u8]) {
     const MAGIC_BYTES: usize = 20;
     let end = memo.len() - 16;
@@ -63,7 +63,7 @@ fn damaged_hash_is_forgotten_and_the_file_hashed_again(who: Who) {
     const DOCKERFILE: &str = "FROM scratch\nCOPY dir /dir\n";
     let env = Env::of(who);
     env.write("dir/file", "content");
-    // A file that was written in this second is not remembered.
+    // The hash of a file that was written within the last second is not cached.
     sleep(Duration::from_millis(1500));
     let build = || env.build(DOCKERFILE, &["--progress=plain", "--iidfile=id"]).ok();
     build();
@@ -75,7 +75,7 @@ fn damaged_hash_is_forgotten_and_the_file_hashed_again(who: Who) {
         let done = build();
         assert_eq!(done.stderr.contains("fresh hashes"), warns, "{}", done.stderr);
         assert_eq!(fs::read_to_string(env.path("id")).unwrap(), id);
-        // The next build finds the right hashes.
+        // The next build uses the right hashes.
         assert!(!build().stderr.contains("fresh hashes"));
         assert!(fs::read(&path).unwrap() == memo);
     };
@@ -99,12 +99,12 @@ fn names_in(env: &Env, directory: &str) -> Vec<String> {
     names
 }
 
-/// Number of locks of steps that are made, or were when their process ended.
+/// Counts the locks of steps that run, or ran when their process ended.
 fn n_step_locks(env: &Env) -> usize {
     names_in(env, "store/locks").iter().filter(|name| name.len() >= 64).count()
 }
 
-/// Waits until something is true.
+/// Waits until a condition holds.
 #[track_caller]
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..600 {
@@ -145,7 +145,7 @@ fn locks_of_a_killed_build_go_with_the_next_command(who: Who) {
     let locks = || names_in(&env, "store/locks");
     let of_steps = || n_step_locks(&env);
     wait_for("the step", || of_steps() > 0);
-    // The lock of one that lives stays.
+    // The lock of a running build stays.
     env.rbuild(&["images"]).ok();
     assert!(of_steps() > 0, "{:?}", locks());
     build.kill();
@@ -164,7 +164,7 @@ fn draft_of_a_killed_build_goes_with_the_next_write(who: Who) {
     others.iter().for_each(|name| fs::write(env.path("out").join(name), "x").unwrap());
     let link = ".rbuild-1111111111111111";
     std::os::unix::fs::symlink("other", env.path("out").join(link)).unwrap();
-    // As a killed process leaves it.
+    // Left behind by a killed process.
     fs::write(env.path("out").join(DRAFT), "half").unwrap();
     env.hand_over("out");
     let live = fs::File::open(env.path("out").join(LIVE)).unwrap();
@@ -173,7 +173,7 @@ fn draft_of_a_killed_build_goes_with_the_next_write(who: Who) {
     let mut want: Vec<&str> = [&others[..], &["new.tar", link]].concat();
     want.sort_unstable();
     assert_eq!(names_in(&env, "out"), want);
-    // What others own is not rbuild's.
+    // rbuild does not remove files of other owners.
     if let Who::User(_) = who {
         fs::write(env.path("out").join(DRAFT), "half").unwrap();
         env.rbuild(&["build", "context", "-o", "type=tar,dest=out/new.tar"]).ok();
@@ -181,7 +181,8 @@ fn draft_of_a_killed_build_goes_with_the_next_write(who: Who) {
     }
 }
 
-/// A call that fails, one after the other, where the next build of a step looks which mount points it made.
+/// Injects a failure into one stat call after the other. A build that still succeeds gives the same
+/// image.
 fn failing_stat_makes_no_other_image(who: Who) {
     let env = Env::of(who);
     env.base();
@@ -244,7 +245,7 @@ fn failing_poll_does_not_cause_a_panic(who: Who) {
     }
 }
 
-/// The program as the leader of a process group of its own.
+/// Starts the program as the leader of its own process group.
 fn in_own_group(mut command: Command) -> Child {
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -258,7 +259,8 @@ fn signal_to_the_whole_group_ends_the_build_in_order(who: Who) {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         assert!(lines.any(|line| line.ends_with(" begun")), "the step does not start");
         kill_process_group(Pid::from_child(&child), Signal::TERM).unwrap();
-        // As timeout(1) does: to the process, and to its group; the second comes at the very end.
+        // As timeout(1) does: a signal to the process, and one to its group, which arrives at the
+        // very end.
         sleep(Duration::from_millis(30));
         let _ended = kill_process_group(Pid::from_child(&child), Signal::TERM);
         let rest: Vec<String> = lines.collect();
@@ -285,7 +287,7 @@ fn signal_while_a_build_starts_ends_it_cleanly(who: Who) {
     }
 }
 
-/// Only the leader of the terminal's session learns that the terminal is gone.
+/// Only the session leader of a terminal is notified when the terminal closes.
 fn closed_terminal_ends_the_build(who: Who) {
     let env = Env::of(who);
     env.base();
@@ -312,7 +314,7 @@ fn closed_terminal_ends_the_build(who: Who) {
     assert_eq!(env.leftovers("store"), "");
 }
 
-/// A terminal, and the name of the side that programs use.
+/// Opens a terminal. Returns it, and the path of the side that programs use.
 fn new_terminal() -> (OwnedFd, PathBuf) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags).unwrap();
@@ -332,7 +334,7 @@ fn fill(env: &Env, name: &str) {
     }
 }
 
-/// A store on a file system of its own, which is unmounted when the test ends.
+/// A store on its own file system, which is unmounted on drop.
 struct SmallStore<'a>(&'a Env);
 
 impl<'a> SmallStore<'a> {
@@ -359,7 +361,7 @@ fn priv_full_disk_can_be_freed() {
     env.base();
     env.build(DOCKERFILE_OF_NUMBERS, &["-t", "app"]).ok();
     fill(&env, "filler");
-    // Nothing else can be done, and the message says why.
+    // Other commands fail, and the error gives the reason.
     let failed = env.rbuild(&["tag", "app", "other"]);
     failed.fails(
         3,
@@ -373,7 +375,7 @@ fn priv_full_disk_can_be_freed() {
     env.rbuild(&["prune", "--all"]).ok();
     let images = env.rbuild(&["images"]).ok();
     assert!(!images.stdout.contains("app"), "{}", images.stdout);
-    // Space is kept for the next time.
+    // Space is reserved for the next time.
     assert!(env.path("store/reserve-1").exists() && env.path("store/reserve-2").exists());
     fs::remove_file(env.path("store/filler")).unwrap();
     env.base();
@@ -409,7 +411,8 @@ fn priv_store_of_a_nearly_full_disk_can_be_freed_or_is_not_created() {
     }
 }
 
-/// The writer of a layer that is unpacked at once gets EPIPE when the unpacker finds the disk full.
+/// If a layer is unpacked while it is written, the writer gets EPIPE when the unpacker finds the
+/// disk full.
 #[test]
 fn priv_full_disk_is_not_reported_as_a_broken_pipe() {
     let Some(who) = Who::root() else { return };
@@ -429,11 +432,11 @@ fn priv_disk_full_of_leftovers_is_freed_by_any_command() {
     let env = Env::of(who);
     let store = SmallStore::new(&env);
     env.base();
-    // As a killed process leaves it: its lock is free.
+    // Left behind by a killed process: the lock is free.
     fs::create_dir(env.path("store/tmp/999999.abcdef")).unwrap();
     fs::write(env.path("store/tmp/999999.abcdef/lock"), "").unwrap();
     fill(&env, "tmp/999999.abcdef/0");
-    // Another test that forks just now holds its descriptors, and so the space, until it executes.
+    // Another test that forks now holds these descriptors, and thus the space, until it calls exec.
     std::thread::sleep(Duration::from_millis(300));
     env.build(DOCKERFILE_OF_NUMBERS, &["-t", "app"]).ok();
     assert_eq!(env.leftovers("store").lines().filter(|line| line.contains("tmp/")).count(), 0);

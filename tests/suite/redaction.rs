@@ -1,8 +1,8 @@
-//! Passwords in URLs: nothing that rbuild shows or keeps may hold one.
+//! Passwords in URLs: nothing that rbuild prints or stores may contain one.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;

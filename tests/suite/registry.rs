@@ -3,7 +3,7 @@
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test may start threads, and ends by a panic"
+    reason = "tests start threads and panic on failure"
 )]
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use rbuild::registry::{
 
 use crate::support::registry::{Answer, DockerRegistry, Request, Scripted, client, options};
 
-/// A client whose `config.json` is `config`; the directory must live as long.
+/// Returns a client whose `config.json` is `config`. The directory must live as long as the client.
 fn client_with(config: &str) -> (Client, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.json");
@@ -44,7 +44,7 @@ fn layer(bytes: &[u8]) -> Descriptor {
     Descriptor::of(MediaType::OciLayer(LayerCompression::None), bytes)
 }
 
-/// Bytes that differ everywhere.
+/// Returns bytes that do not repeat.
 fn some_bytes(n_bytes: usize) -> Vec<u8> {
     (0_u32..).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(n_bytes).collect()
 }
@@ -53,7 +53,7 @@ fn reader(bytes: &[u8]) -> Box<dyn Read + Send> {
     Box::new(Cursor::new(bytes.to_vec()))
 }
 
-/// Pushes `bytes` as a blob; with the outcome, how many bytes the progress added up to.
+/// Pushes `bytes` as a blob. Returns the result, and the number of bytes that progress reported.
 fn push(
     client: &Client,
     name: &Reference,
@@ -69,7 +69,8 @@ fn push(
     Ok((pushed, moved.into_inner()))
 }
 
-/// Pulls `blob`; whatever the outcome, also what went to the sink and the progress.
+/// Pulls `blob`. Returns the result, the bytes written, and the number of bytes that progress
+/// reported.
 fn pull(
     client: &Client,
     name: &Reference,
@@ -83,12 +84,12 @@ fn pull(
     (result.map_err(|error| error.to_string()), sink, moved.into_inner())
 }
 
-/// A loopback address that was free a moment ago, without a server.
+/// Returns a loopback address that was free a moment ago, without a server.
 fn unused_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A manifest without layers, whose config is `config`.
+/// Returns a manifest without layers, whose config is `config`.
 fn manifest_of(config: &[u8]) -> Vec<u8> {
     let config = Descriptor::of(MediaType::OciConfig, config);
     let config = String::from_utf8(rbuild::oci::compact(&config)).unwrap();
@@ -242,7 +243,7 @@ fn hosts_without_a_server_are_unreachable() {
 
 // Credentials.
 
-/// A `config.json` with one password.
+/// Returns a `config.json` with one password.
 fn passwords(host: &str, user: &str, password: &str) -> String {
     format!(r#"{{"auths":{{"{host}":{{"username":"{user}","password":"{password}"}}}}}}"#)
 }
@@ -288,8 +289,8 @@ fn wrong_and_missing_passwords_say_what_to_do() {
     );
 }
 
-/// A registry that wants tokens from itself: `tokens` answers `/token`, `rest` all that comes with
-/// the token `good`.
+/// Starts a registry that issues its own tokens: `tokens` answers `/token`, `rest` all requests
+/// with the token `good`.
 fn with_tokens(
     tokens: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
     rest: impl Fn(&Request) -> Answer + Send + Sync + 'static,
@@ -483,7 +484,7 @@ fn useless_tokens_do_not_cause_an_endless_loop() {
              name, or log in with `rbuild login {host}`"
         )
     );
-    // A registry and a token server whose clocks differ would get a second chance.
+    // The token is renewed once, since the clocks of the registry and the token server may differ.
     assert_eq!(server.requests().len(), 4);
 }
 
@@ -658,7 +659,7 @@ fn servers_that_hang_up_are_asked_again() {
     assert_eq!(never.requests().len(), 3);
 }
 
-/// The bytes that a request's `Range` asks for, as an answer.
+/// Returns the bytes that a request's `Range` asks for, as an answer.
 fn ranged(request: &Request, bytes: &[u8]) -> Answer {
     match request.header("range") {
         None => Answer::new(200, bytes),
@@ -744,7 +745,7 @@ fn broken_uploads_restart_and_report_progress_once() {
 
 // Mounts.
 
-/// A registry that answers a mount by `answer`, wants tokens, and takes every upload.
+/// Starts a registry that answers a mount with `answer`, requires tokens, and accepts every upload.
 fn mounting(answer: Answer) -> Scripted {
     with_tokens(
         |_, _| Answer::new(200, r#"{"token":"good"}"#),
@@ -927,7 +928,7 @@ fn every_place_that_was_asked_has_its_own_answer() {
     let locked = Scripted::new(|_, _| Answer::new(401, ""));
     let own = unused_address();
     let client = client_with_mirrors(&own, &[&dead, &without.host(), &locked.host()]);
-    // A mirror that was silent once is not asked again, and named all the same.
+    // A mirror that did not answer is not asked again, but is still listed.
     for _ in 0..2 {
         let error = client.manifest(&name(&own, "a:t")).unwrap_err();
         assert!(matches!(error.own(), RegistryError::Unreachable { .. }), "{error}");

@@ -3,7 +3,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const WITH_SUBMODULE: &str = "mkdir sub; echo one > file; echo sub > sub/s; echo
     git tag -a v2 -m v2; git checkout -q -b side; echo side > file; git commit -qam side; \
     git checkout -q main; echo two > file; git commit -qam two";
 
-/// The files of all layers, from the directory `out`: what is in them, and for others mode and owner.
+/// Returns the entries of all layers in the directory `out`.
 fn files(env: &Env) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for layer in &Layout::read(&env.path("out")).layers {
@@ -42,7 +42,7 @@ fn files(env: &Env) -> BTreeMap<String, String> {
     files
 }
 
-/// A server with the file `one` under every name, with an ETag.
+/// Starts a server that has the file `one` under every name, with an ETag.
 fn server_of_one() -> Scripted {
     Scripted::new(|request, _| {
         if request.header("if-none-match") == Some("\"1\"") {
@@ -194,12 +194,12 @@ fn a_repository_is_a_context(who: Who) {
     missing.fails(1, &["no Dockerfile found", "did you mean -f My.Dockerfile?"]);
 }
 
-/// Runs rbuild with this on its standard input.
+/// Runs rbuild with this standard input.
 fn with_stdin(env: &Env, args: &[&str], input: &[u8]) -> Done {
     let mut command = env.command(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // Who sees at once that he is asked for too much does not read it.
+    // rbuild does not read the input if it rejects the arguments at once.
     if let Err(error) = child.stdin.take().unwrap().write_all(input) {
         assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     }

@@ -2,7 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -47,7 +47,7 @@ impl Scene {
     }
 }
 
-/// The steps that were made, not found.
+/// Returns the steps that were not cached.
 fn made(done: &Done) -> Vec<String> {
     done.steps().into_iter().filter(|step| !step.ends_with(": CACHED")).collect()
 }
@@ -63,7 +63,7 @@ fn second_store_finds_every_step_in_the_bucket_and_reads_only_what_goes_out() {
     assert_eq!(scene.server.asked("PUT", "p/blobs/sha256:").len(), 4);
     assert_eq!(scene.server.asked("PUT", "p/manifests/"), ["p/manifests/latest.rbuild.json"]);
 
-    // Existing objects are not sent again, whoever sent them first.
+    // Existing objects are not sent again, whichever store sent them.
     scene.server.forget();
     scene.run("one", &["--cache-to", &to]).ok();
     let second = scene.run("two", &["--cache-from", &from, "--cache-to", &to]).ok();
@@ -78,7 +78,7 @@ fn second_store_finds_every_step_in_the_bucket_and_reads_only_what_goes_out() {
     for file in ["copied", "own", "file"] {
         assert_eq!(files(&format!("first/{file}")), files(&format!("third/{file}")));
     }
-    // Without the option, the bucket cannot be asked: the steps run.
+    // Without the option, the bucket is not available, so the steps run.
     let fourth = scene.run("two", &["-o", "fourth"]).ok();
     assert_eq!(made(&fourth).len(), 4, "{}", fourth.stderr);
 }
@@ -164,7 +164,7 @@ fn large_blobs_go_up_in_parts_and_old_ones_are_made_young() {
     scene.run("one", &["--cache-to", &to, "-o", "first"]).ok();
     assert_eq!(scene.server.asked("PUT", "blobs/").len(), 2, "two parts");
     assert_eq!(scene.server.asked("POST", "blobs/").len(), 2, "begun and ended");
-    // Written once more, the blob is only copied onto itself.
+    // On a second export, the blob is only copied onto itself.
     scene.server.forget();
     scene.run("one", &["--cache-to", &to]).ok();
     assert_eq!(scene.server.asked("PUT", "blobs/").len(), 1);

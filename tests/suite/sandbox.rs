@@ -1,4 +1,4 @@
-//! The sandbox, for real: every scenario as root, and as an ordinary user in a user namespace.
+//! The sandbox without mocks: every scenario as root, and as an ordinary user in a user namespace.
 #![expect(
     clippy::disallowed_methods,
     clippy::exit,
@@ -6,7 +6,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -28,7 +28,7 @@ use crate::support::sandbox::{
     this_program,
 };
 
-/// The scenario that [`inside`] is to run.
+/// Environment variable with the scenario that [`inside`] runs.
 const SCENARIO: &str = "RBUILD_TEST_SCENARIO";
 
 macro_rules! scenarios {
@@ -102,7 +102,7 @@ scenarios!(
     inheritable_capabilities_are_not_passed_on,
 );
 
-/// Runs a scenario in a process of its own, as an ordinary user.
+/// Runs a scenario in its own process, as an ordinary user.
 fn as_user(name: &str) {
     let user = match is_root().then(test_user).transpose() {
         Ok(user) => user,
@@ -167,7 +167,7 @@ fn the_command_is_pid_1_and_alone() {
                   ls -d /proc/[0-9]* | wc -l";
     // The three are the shell, `ls` and `wc`.
     check(&shell(script), "1\n/bin/sh \n3\n");
-    // Not even what this program ignores (SIGPIPE) is ignored, nothing is blocked.
+    // No signal is blocked or ignored, not even SIGPIPE, which this program ignores.
     let fields = "^(NSpid|SigBlk|SigIgn|SigCgt|NoNewPrivs):";
     check(
         &command(&["grep", "-E", fields, "/proc/self/status"]),
@@ -177,7 +177,7 @@ fn the_command_is_pid_1_and_alone() {
 }
 
 fn only_the_three_streams_are_open() {
-    // A descriptor without CLOEXEC, as a careless parent leaves it behind.
+    // A descriptor without CLOEXEC, left behind by a careless parent.
     let leaky = rustix::io::dup(fs::File::open("/etc/passwd").unwrap()).unwrap();
     // 3 is the directory that `ls` reads.
     check(&command(&["ls", "/proc/self/fd"]), "0\n1\n2\n3\n");
@@ -186,7 +186,7 @@ fn only_the_three_streams_are_open() {
 
 fn capabilities_are_dockers() {
     let mut spec = shell("grep -E '^(Cap|Seccomp:)' /proc/self/status | tr '\\t' ' '");
-    // Without CAP_NET_RAW, which reads the host's traffic.
+    // Without CAP_NET_RAW, which can read the host's traffic.
     check(
         &spec,
         "CapInh: 0000000000000000\nCapPrm: 00000000a80405fb\nCapEff: 00000000a80405fb\n\
@@ -217,7 +217,7 @@ fn namespaces_and_mounts_are_denied() {
     }
 }
 
-/// A program of a few instructions that exits with the errno of one system call.
+/// Returns a program of a few instructions that exits with the errno of one system call.
 #[cfg(target_arch = "x86_64")]
 fn probe(bits: u8, number: u32) -> Vec<u8> {
     let [a, b, c, d] = number.to_le_bytes();
@@ -241,7 +241,7 @@ fn probe(bits: u8, number: u32) -> Vec<u8> {
     elf(bits, &code)
 }
 
-/// The smallest executable file around `code`.
+/// Returns the smallest executable file around `code`.
 #[cfg(target_arch = "x86_64")]
 fn elf(bits: u8, code: &[u8]) -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
@@ -300,7 +300,7 @@ fn system_calls_are_filtered_for_both_word_sizes() {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         match run_in(&fixture.overlay(), &command(&["probe"])) {
             Ok(done) => assert_eq!(done.exit, Exit::Code(want), "{bits} {number}"),
-            // A kernel without 32-bit programs.
+            // The kernel does not support 32-bit programs.
             Err(SandboxError::WrongFormat { .. }) if bits == 32 => {}
             Err(error) => panic!("{error:?}"),
         }
@@ -310,7 +310,7 @@ fn system_calls_are_filtered_for_both_word_sizes() {
 #[cfg(target_arch = "x86_64")]
 fn setuid_programs_work() {
     const GETEUID: u32 = 107;
-    // The probe exits with the negative of what the call returns.
+    // The probe exits with the negated result of the call.
     for (mode, want) in [(0o755, 100_u8.wrapping_neg()), (0o4755, 0)] {
         let fixture = Fixture::new();
         let program = fixture.path("base/bin/probe");
@@ -376,8 +376,8 @@ fn run_with_interpreter(program: &[u8]) {
     let path = fixture.path("base/bin/program");
     fs::write(&path, program).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    // The launcher runs, which ends when a command starts it, or is ended by a program with the same
-    // addresses. An error would be that of rbuild's own program, whose loader the rootfs lacks.
+    // The launcher runs. It exits when a command starts it, or is killed if the program has the
+    // same addresses. An error would come from rbuild's own program, whose loader the rootfs lacks.
     let done = run_in(&fixture.overlay(), &command(&["program"])).unwrap();
     assert!(matches!(done.exit, Exit::Code(126) | Exit::Signal(_)), "{done:?}");
     assert_eq!((done.stdout, done.stderr), (String::new(), String::new()));
@@ -400,7 +400,7 @@ fn interpreter_of_a_program_is_not_rbuild() {
     skip("the probes are x86 programs");
 }
 
-/// A program whose ELF interpreter is `path`.
+/// Returns a program whose ELF interpreter is `path`.
 #[cfg(target_arch = "x86_64")]
 fn elf_with_interpreter(path: &str) -> Vec<u8> {
     const HEADER: u64 = 64 + 56;
@@ -436,7 +436,7 @@ fn devices_of_the_host_keep_their_modes() {
     run_in(&Fixture::new().overlay(), &shell(script)).unwrap();
     let after = look();
     for (name, (mode, uid, gid)) in devices.iter().zip(&before) {
-        // Mended before the test fails: other programs need them.
+        // Restored before the test fails: other programs need them.
         let path = Path::new("/dev").join(name);
         let _ = fs::set_permissions(&path, fs::Permissions::from_mode(*mode));
         let _ = std::os::unix::fs::chown(&path, Some(*uid), Some(*gid));
@@ -480,7 +480,7 @@ fn masks_cannot_be_changed() {
 }
 
 fn inheritable_capabilities_are_not_passed_on() {
-    // As of a caller that `setpriv --inh-caps +chown` started.
+    // As in a caller that `setpriv --inh-caps +chown` started.
     let mut sets = rustix::thread::capabilities(None).unwrap();
     let before = sets;
     sets.inheritable |= rustix::thread::CapabilitySet::CHOWN;
@@ -505,8 +505,8 @@ fn dev_has_what_a_container_has() {
 }
 
 fn devices_that_a_command_makes_stay_shut() {
-    // `/dev/null`, which everybody may open, in each place that a command can write to. An
-    // ordinary user can make none, which is as good.
+    // `/dev/null`, which everyone may open, in each directory that a command can write to. An
+    // ordinary user cannot create devices, which is just as good.
     let script = "for f in /null /dev/null2; do mknod $f c 1 3 2>/dev/null; \
                   (: < $f) 2>/dev/null && echo opened $f; done; : < /dev/null && echo given";
     check(&shell(script), "given\n");
@@ -557,7 +557,7 @@ fn mounts_appear_where_asked() {
     assert_eq!(fs::read_dir(fixture.path("upper/data")).map_or(0, Iterator::count), 0);
 }
 
-/// Where overlayfs cannot create its work directory, it mounts read-only.
+/// Overlayfs mounts read-only if it cannot create its work directory.
 fn a_disk_without_inodes_is_named_as_full() {
     let fixture = Fixture::new();
     let disk = fixture.path("empty");
@@ -664,7 +664,7 @@ fn hostile_links_do_not_redirect_mounts() {
     let fixture = Fixture::new();
     let outside = fixture.path("outside");
     fs::create_dir_all(&outside).unwrap();
-    // As absolute paths and as climbing ones; the second exist in the rootfs, as directories.
+    // Absolute links and links that climb. The targets exist in the rootfs, as directories.
     for (name, to) in [("proc", "/root"), ("dev", "../../../../../../tmp"), ("sys", "/etc")] {
         symlink(to, fixture.path("base").join(name)).unwrap();
     }
@@ -677,14 +677,13 @@ fn hostile_links_do_not_redirect_mounts() {
     let mut spec = shell("true");
     let source = MountSource::Tmpfs { bytes: None, mode: 0o755 };
     spec.mounts = vec![Mount { target: "/data/link".into(), source, read_only: false }];
-    // The link's target does not exist inside, however real it is outside; nothing is made
-    // through a link.
+    // The link's target exists outside, but not inside; nothing is created through a link.
     let error = run_in(&Fixture::overlay(&again(&fixture)), &spec).unwrap_err();
     assert!(matches!(error, SandboxError::Setup { .. }), "{error:?}");
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }
 
-/// A fixture with a copy of the links in `data`.
+/// Returns a fixture with a copy of the links in `data`.
 fn again(fixture: &Fixture) -> Fixture {
     let other = Fixture::new();
     fs::create_dir_all(other.path("base/data")).unwrap();
@@ -709,7 +708,7 @@ fn changes_appear_in_the_upper_directory() {
     assert_eq!(&value[..len], b"y");
     let new = fs::metadata(fixture.path("upper/tmp/new")).unwrap();
     assert_eq!((new.uid(), new.gid(), new.len()), (7, 8, 4));
-    // The directories that were made for mounts stay, as BuildKit leaves them.
+    // The directories that were created for mounts stay, as in BuildKit.
     let mut names: Vec<_> =
         fs::read_dir(fixture.path("upper")).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
@@ -844,7 +843,7 @@ fn nothing_stays_mounted() {
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }
 
-/// Not a scenario of its own: what [`priv_a_killed_rbuild_takes_the_step_along`] kills.
+/// Not a scenario of its own: the process that [`priv_a_killed_rbuild_takes_the_step_along`] kills.
 fn sleeping() {
     let fixture = Fixture::new();
     let marker = std::env::var("RBUILD_TEST_MARKER").unwrap();
@@ -877,7 +876,8 @@ fn priv_a_killed_rbuild_takes_the_step_along() {
     }
 }
 
-/// Waits until whether a process has `argument` on its command line is `wanted`.
+/// Waits until a process with `argument` on its command line exists or, if not `wanted`, no longer
+/// exists. Returns false after 10 seconds.
 fn becomes(wanted: bool, argument: &str) -> bool {
     let begun = Instant::now();
     while runs_somewhere(argument) != wanted {
@@ -889,7 +889,8 @@ fn becomes(wanted: bool, argument: &str) -> bool {
     true
 }
 
-/// How a process ends that waits outside while `name` runs in its user namespace.
+/// Returns the exit code of the process outside, which waits while `name` runs in its user
+/// namespace.
 fn outcome(name: &str) -> Option<i32> {
     let user = test_user().unwrap();
     let mut child = this_program("sandbox::inside", is_root().then_some(user));
@@ -910,7 +911,7 @@ fn priv_without_subordinate_ids_the_error_says_what_to_do() {
     if !is_root() {
         return skip("root");
     }
-    // `nobody` has none.
+    // `nobody` has no subordinate ids.
     let nobody = crate::support::sandbox::TestUser { uid: 65534, gid: 65534 };
     let output =
         this_program("sandbox::inside", Some(nobody)).env(SCENARIO, "exiting").output().unwrap();
@@ -947,7 +948,7 @@ fn list(spec: &RunSpec) -> String {
     lines.join("\n")
 }
 
-/// Prints what `/bin/true` costs when `RBUILD_TEST_COST` says how often to run it.
+/// Prints the cost of running `/bin/true`, if `RBUILD_TEST_COST` gives the number of runs.
 #[test]
 fn priv_cost_of_a_step() {
     let rounds = std::env::var("RBUILD_TEST_COST").ok().and_then(|text| text.parse().ok());

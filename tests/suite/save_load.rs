@@ -1,9 +1,9 @@
-//! `rbuild save` and `rbuild load`: archives that others read, and that others wrote.
+//! `rbuild save` and `rbuild load`: archives that other tools read, and that other tools wrote.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -33,7 +33,7 @@ fn in_store(env: &Env, store: &str, args: &[&str]) -> Done {
     Done::of(env.command_in(store, args).output().unwrap())
 }
 
-/// The id of an image, from its config as a store shows it.
+/// Returns the id of an image in a store.
 fn id(env: &Env, store: &str, name: &str) -> String {
     let shown = in_store(env, store, &["inspect", "--json", name]).ok().stdout;
     let shown: Value = serde_json::from_str(&shown).unwrap();
@@ -70,20 +70,20 @@ fn what_is_saved_is_loaded_again(who: Who) {
     assert_eq!(done.stdout, want);
     assert_eq!(id(&env, "second", "app"), app);
 
-    // The base's layer is there once, and what comes out again is the same.
+    // The base's layer is stored once, and saving the loaded images gives the same archive.
     let listed = Command::new("tar").args(["tf"]).arg(env.path("all.tar")).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed.lines().filter(|line| line.starts_with("blobs/sha256/")).count(), 7);
     in_store(&env, "second", &[&["save", "-o", "again.tar"], &images[..]].concat()).ok();
     assert_eq!(fs::read(env.path("all.tar")).unwrap(), fs::read(env.path("again.tar")).unwrap());
 
-    // By its id it has no name in the archive, and gets none.
+    // An image saved by its id has no name in the archive, and gets none.
     let saved = env.command(&["save", &app]).output().unwrap();
     fs::write(env.path("nameless.tar"), &saved.stdout).unwrap();
     let done = piped(&env, "third", &env.path("nameless.tar")).ok();
     assert_eq!(done.stdout, format!("Loaded image ID: {app}\n"));
     in_store(&env, "third", &["tag", &app, "now:1"]).ok();
-    // And it runs.
+    // The image can be used.
     env.write("Dockerfile", "FROM now:1\nRUN cat /one > /two\n");
     in_store(&env, "third", &["build", "context"]).ok();
     assert_eq!(env.leftovers("third"), "");
@@ -151,7 +151,7 @@ fn priv_several_platforms_are_saved_and_loaded_as_an_index() {
     };
     assert_eq!(ids(&shown("second")), ids(&shown("store")));
 
-    // One of them, on the way out or on the way in.
+    // One of the platforms, selected on save or on load.
     let arm = ids(&shown("store"))[1].clone();
     env.rbuild(&["save", "both:1", "--platform", "linux/arm64", "-o", "arm.tar"]).ok();
     let config = skopeo(&env, &["inspect", "--config", "--raw", "docker-archive:arm.tar"]);
@@ -162,15 +162,15 @@ fn priv_several_platforms_are_saved_and_loaded_as_an_index() {
         .fails(3, &["both.tar has no image for linux/s390x"]);
 }
 
-/// Names and contents of the archive.
+/// Names and contents of the files in an archive.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
 
-/// An archive of these files.
+/// Writes an archive of these files.
 fn archive(path: &Path, files: Files<'_>) {
     let mut tar = tar::Builder::new(fs::File::create(path).unwrap());
     for (name, content) in files {
         let mut header = tar::Header::new_ustar();
-        // As the name is: the builder would refuse some.
+        // Unchecked: the builder would reject some names.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_size(content.len().try_into().unwrap());
         header.set_mode(0o644);
@@ -227,7 +227,7 @@ fn priv_bad_archives_are_refused_and_name_nothing() {
         assert_eq!(env.rbuild(&["images"]).ok().stdout.lines().count(), 1, "{want}");
         assert!(!env.path("c.json").exists());
     }
-    // The same archive is good when it is whole, and not when it is cut.
+    // The complete archive can be loaded, a truncated one cannot.
     let whole: [(&str, &[u8]); 3] =
         [("l.tar", layer), ("c.json", good.as_bytes()), ("manifest.json", manifest.as_bytes())];
     archive(&path, &whole);

@@ -3,7 +3,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -33,7 +33,7 @@ const STEPS: [&str; 6] = [
     "RUN cat /made /b > /last",
 ];
 
-/// Checks that these steps were made, and all the others were there.
+/// Checks that exactly these steps ran, and that all others were cached.
 #[track_caller]
 fn made(done: &Done, made: &[usize]) {
     let ends = STEPS.iter().enumerate().map(|(at, step)| {
@@ -77,7 +77,7 @@ fn only_what_depends_on_a_change_is_rebuilt() {
     env.write("a", "a");
     fs::set_permissions(env.path("context/a"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
-    // The mode is part of the file, but `cat` writes the same.
+    // The mode is part of the file, but the output of `cat` is the same.
     made(&env.build(TWO_STAGES, &[]).ok(), &[0, 1]);
 }
 
@@ -189,7 +189,7 @@ fn many_processes_share_one_store(who: Who) {
     assert_eq!(env.leftovers("store"), "");
 }
 
-/// Work of every kind, some of it slow enough to be killed in.
+/// Steps of every kind, some slow enough to be killed midway.
 const KILLED: &str = "FROM base:1 AS one\nCOPY many /many\nRUN sleep 0.05; cat /many/* > /all\n\
     RUN rm -r /many; seq 1 20000 > /seq\n\
     FROM base:1\nWORKDIR /w\nCOPY --from=one /all /seq /w/\nRUN for i in 1 2 3; do cp seq $i; done\n\
@@ -215,12 +215,13 @@ fn builds_killed_at_any_moment_leave_a_good_store(who: Who) {
 
     let mut random = Random(seed());
     for at in 0..N {
-        // Steps that are done stay done: each time a part of the work is still to do.
+        // Finished steps stay cached: each time, a part of the work is left.
         let mut command = env.command(if at % 4 == 3 { &NO_CACHE } else { args });
         let mut child = command.stderr(Stdio::null()).process_group(0).spawn().unwrap();
         let moment = whole.mul_f64(f64::from(u32::try_from(random.below(1000)).unwrap()) / 1000.0);
         std::thread::sleep(moment);
-        // As a user rbuild is two processes: both are killed, at once or one before the other.
+        // As an ordinary user, rbuild is two processes: both are killed, at once or one before the
+        // other.
         let pid = rustix::process::Pid::from_child(&child);
         if at % 2 == 0 {
             rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
@@ -249,12 +250,12 @@ const NO_CACHE: [&str; 8] = [
     "--no-cache",
 ];
 
-/// The same each time, or as `RBUILD_TEST_SEED` says.
+/// Returns a fixed seed, or the value of `RBUILD_TEST_SEED`.
 fn seed() -> u64 {
     std::env::var("RBUILD_TEST_SEED").map_or(7, |seed| seed.parse().unwrap())
 }
 
-/// Waits for something that takes a moment.
+/// Waits until a condition holds.
 #[track_caller]
 fn wait_until(done: impl Fn() -> bool, what: &dyn Fn() -> String) {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -276,8 +277,8 @@ fn store_is_its_owners_alone(who: Who) {
     }
 }
 
-/// The process that publishes a layer first may have mounted its directory before it can record it: the
-/// index may be busy for as long as another process writes to it.
+/// The process that publishes a layer first may have mounted its directory before it can record it:
+/// the index may be busy while another process writes to it.
 #[test]
 fn priv_directory_that_waits_for_the_index_is_not_replaced() {
     if !is_root() {
@@ -311,7 +312,8 @@ fn priv_directory_that_waits_for_the_index_is_not_replaced() {
             std::thread::sleep(Duration::from_millis(5));
         };
         scope.spawn(|| second.layer(entries(), Representation::Directory));
-        // Time for the second one to unpack the layer, and to come to where the first one waits.
+        // Gives the second one time to unpack the layer, and to reach the point where the first one
+        // waits.
         std::thread::sleep(Duration::from_millis(500));
         assert_eq!(directory(), Some(published));
         held.rollback().unwrap();

@@ -1,8 +1,8 @@
-//! Images of the store by their names: tag, rmi, history.
+//! Images in the store by name: tag, rmi, history.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::env::{Done, Env};
 use crate::support::registry::DockerRegistry;
 
-/// An environment with the image `app:1`, and its id.
+/// Returns an environment with the image `app:1`, and the image's id.
 fn with_app() -> (Env, String) {
     let env = Env::new();
     env.base();
@@ -22,12 +22,12 @@ fn with_app() -> (Env, String) {
     (env, done.stdout.trim().to_owned())
 }
 
-/// As lists show it.
+/// Returns an id as lists show it.
 fn short(id: &str) -> String {
     id.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
-/// The names that `rbuild images` lists.
+/// Returns the names that `rbuild images` lists.
 fn names(env: &Env) -> Vec<String> {
     let listed = env.rbuild(&["images"]).ok().stdout;
     let name = |line: &str| line.split_whitespace().next().map(str::to_owned);
@@ -47,7 +47,7 @@ fn priv_an_image_gets_and_loses_names() {
     assert_eq!(done.stdout, "Untagged: app:2\nUntagged: app:3\n");
     assert_eq!(names(&env), ["base:1"]);
     env.rbuild(&["rmi", "app:2"]).fails(3, &["no image app:2 in the store", "rbuild images"]);
-    // Until it is pruned, its id is enough to have it back.
+    // Until it is pruned, the image can be tagged by its id.
     env.rbuild(&["tag", &id, "app:4"]).ok();
     assert_eq!(names(&env), ["app:4", "base:1"]);
     env.rbuild(&["rmi", "app:4"]).ok();
@@ -66,7 +66,7 @@ fn priv_a_digest_names_only_the_image_that_has_it() {
         let why = "has a digest, which";
         env.build("FROM base:1\n", &args).fails(2, &[why]);
     }
-    // Neither an archive nor a store of another version may say otherwise.
+    // Neither an archive nor a store of another version can give the digest to another image.
     env.build("FROM base:1\nENV B=1\n", &["-o", "type=oci,tar=false,dest=layout,name=app:2"]).ok();
     let index = env.path("layout/index.json");
     let text = fs::read_to_string(&index).unwrap();
@@ -100,13 +100,13 @@ fn priv_history_is_docker_s() {
     let newest: Value = serde_json::from_str(done.lines().next().unwrap()).unwrap();
     assert_eq!(newest["ID"], id.as_str());
     assert_eq!(newest["CreatedBy"], "RUN /bin/sh -c echo hello > /greeting # buildkit");
-    // Two blocks of the file, two at the end: the layer's tar, as `inspect` counts.
+    // Two blocks for the file, two at the end: the layer's tar, as `inspect` counts it.
     assert_eq!((&newest["SizeBytes"], &newest["Version"]), (&json!(2048), &json!(1)));
     let done = env.rbuild(&["history", "-q", "app:1"]).ok().stdout;
     assert_eq!(done.lines().next(), Some(&*short));
 }
 
-/// The lines of `rbuild images --json` in a store.
+/// Returns the lines of `rbuild images --json` in a store.
 fn listed(env: &Env, store: &str, args: &[&str]) -> Vec<Value> {
     let command = [&["images", "--json"], args].concat();
     let done = Done::of(env.command_in(store, &command).output().unwrap()).ok();
@@ -157,7 +157,7 @@ fn an_image_is_as_old_as_its_config_says() {
     env.base();
     let dockerfile = "FROM scratch\nCOPY Dockerfile /\n";
     env.build(dockerfile, &["-t", "old:1", "--build-arg", "SOURCE_DATE_EPOCH=1000000000"]).ok();
-    // A new name does not make it younger.
+    // A new name does not change its age.
     env.rbuild(&["tag", "old:1", "old:2"]).ok();
     for image in listed(&env, "store", &["old"]) {
         assert_eq!(image["CreatedAt"], "2001-09-09T01:46:40Z", "{image}");

@@ -1,8 +1,8 @@
-//! Ownership of a store: it is for its owner alone, and one that others could write into is refused.
+//! Ownership of a store: only its owner can use it, and one that others can write to is refused.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -29,7 +29,8 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// All that lies in the store, but for the content of layers, whose modes are their images'.
+/// Returns all files of the store, except the contents of layers, whose modes come from their
+/// images.
 fn own_files(store: &Path) -> Vec<PathBuf> {
     let mut found = vec![store.to_owned()];
     let mut at = 0;
@@ -72,7 +73,7 @@ fn store_that_others_can_write_to_is_refused(who: Who) {
     fs::create_dir(&store).unwrap();
     env.hand_over(".");
     set_mode(&store, 0o777);
-    // An empty one holds nothing that others made.
+    // An empty store contains nothing from others.
     env.rbuild(&["build", "context"]).ok();
     assert_eq!(mode(&store), 0o700);
     for open in [0o777, 0o720] {
@@ -82,7 +83,7 @@ fn store_that_others_can_write_to_is_refused(who: Who) {
         env.rbuild(&["images"]).fails(3, &want);
         assert_eq!(mode(&store), open);
     }
-    // Neither is one that everybody could replace.
+    // A store that everyone could replace is refused too.
     fs::create_dir(env.path("open")).unwrap();
     env.hand_over("open");
     set_mode(&env.path("open"), 0o777);
@@ -121,7 +122,7 @@ fn store_that_holds_links_is_refused_and_they_lead_nowhere(who: Who) {
         symlink(target, &link).unwrap();
         env.hand_over(".");
         set_mode(&env.path("store"), 0o700);
-        // What is older than a minute in `tmp` is swept.
+        // Files in `tmp` that are older than a minute are removed.
         let mut touch = env.program("touch");
         let touch = touch.args(["-d", "1 hour ago", "victim/old", "victim/file"]);
         assert!(touch.status().unwrap().success());
@@ -169,7 +170,7 @@ fn priv_store_of_another_user_is_refused() {
         own(&store.join(name), 0);
     }
     env.rbuild(&["images"]).ok();
-    // In a directory of another user it can be replaced while root writes to it.
+    // In another user's directory, a store can be replaced while root writes to it.
     fs::create_dir(env.path("home-of-user")).unwrap();
     own(&env.path("home-of-user"), user.uid);
     let done = Done::of(env.command_in("home-of-user/store", &["images"]).output().unwrap());
@@ -178,7 +179,7 @@ fn priv_store_of_another_user_is_refused() {
     assert_eq!(meta.uid(), user.uid);
 }
 
-/// An environment whose store belongs to user 1,000,000, with a base image there.
+/// Returns an environment whose store belongs to user 1,000,000 and has a base image.
 fn env_of_1000000() -> Option<Env> {
     let env = Env::owned_by(1_000_000)?;
     let ids = Namespace::new(1_000_000, 1_100_000, 65_536);
@@ -190,7 +191,7 @@ fn build(ids: &Namespace, env: &Env, dockerfile: &str) -> Done {
     ids.build(env, dockerfile, &["-t", "a:1"])
 }
 
-/// A step that makes files of several users, and one that shows them.
+/// Returns a step that creates files of several users, and one that shows them.
 fn owners(private: &str, number: u32) -> String {
     format!(
         "FROM base:1\nRUN mkdir -p /d && echo x > /d/f && chown -R 1000:70 /d {private}\n\
@@ -215,19 +216,19 @@ fn priv_layers_and_caches_of_other_ids_are_not_mounted() {
     let Some(env) = env_of_1000000() else { return };
     let first = Namespace::new(1_000_000, 1_100_000, 65_536);
     sees(&build(&first, &env, &owners("", 1)), &["/c/1 7:8"], false);
-    // The layers can be read, so the step need not run again; the cache is another one.
+    // The layers can be read, so the step need not run again. The cache mount is a different one.
     let second = Namespace::new(1_000_000, 2_100_000, 65_536);
     let done = build(&second, &env, &owners("", 2));
     sees(&done, &["/c/2 7:8"], true);
     assert!(!done.stderr.contains("/c/1"), "{}", done.stderr);
-    // The first ones were left alone, and are used by processes that have at least their ids.
+    // The first ones are unchanged, and are used by processes that have at least their ids.
     for (number, ids) in [(3, first), (4, Namespace::new(1_000_000, 1_100_000, 70_000))] {
         let own = format!("/c/{number} 7:8");
         sees(&build(&ids, &env, &owners("", number)), &["/c/1 7:8", &own], true);
         second.rbuild(&env, &["store", "verify"]).ok();
     }
     assert_eq!(fs::read_dir(env.path("store/id-maps")).unwrap().count(), 2);
-    // With too few ids nothing is made of what cannot be given to its owner.
+    // With too few ids, files that cannot be given to their owner are not created.
     let few = Namespace::new(1_000_000, 1_100_000, 500);
     build(&few, &env, &owners("", 5)).fails(3, &["the user id 1000 is not one of those"]);
 }
@@ -242,7 +243,8 @@ fn priv_layers_of_other_ids_that_cannot_be_read_are_made_again() {
     let want = ["was created under other user and group ids", "build the image again"];
     second.rbuild(&env, &["save", "a:1", "-o", "context/a.tar"]).fails(3, &want);
     sees(&build(&second, &env, &owners(private, 2)), &["/c/2 7:8"], false);
-    // What this user cannot remove is named, when all else is gone; its owner can.
+    // Directories that this user cannot remove are named after all else is removed. Their owner can
+    // remove them.
     let pruned = second.rbuild(&env, &["prune", "--all", "--force"]);
     pruned.fails(3, &["store/layers/", "remove the directory as root"]);
     first.rbuild(&env, &["prune", "--all", "--force"]).ok();

@@ -1,5 +1,5 @@
 //! Checks of the checkout that the compiler does not make.
-#![expect(clippy::string_slice, reason = "at places where a search has found something")]
+#![expect(clippy::string_slice, reason = "slices are at positions that a search returned")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::source::{self, SourceText};
 
-/// Maximum number of lines of a file, its tests aside: it is split where a concept ends.
+/// Maximum number of lines of a file, without its tests. Longer files are split by concept.
 const MAX_LINES: usize = 600;
 
 /// Directories with text of this project; `testdata` has its own rules.
@@ -40,7 +40,7 @@ fn complain(what: &str, places: &[String]) {
     assert!(places.is_empty(), "{what}:\n{}", places.join("\n"));
 }
 
-/// `path:line` of each line that `wrong` holds for.
+/// Returns each line for which `wrong` holds, as `path:line: text`.
 fn lines_with(file: &SourceText, wrong: impl Fn(&str) -> bool) -> Vec<String> {
     let lines = (1..).zip(file.text.lines()).filter(|(_, line)| wrong(line));
     lines.map(|(number, line)| format!("{}:{number}: {}", file.path, line.trim())).collect()
@@ -129,7 +129,7 @@ fn every_diagnostic_code_is_used() {
     complain("take these off the list", &stale.map(|name| (*name).to_owned()).collect::<Vec<_>>());
 }
 
-/// Codes whose makers are still to come.
+/// Codes that are not used yet.
 const UNUSED_CODES: &[&str] = &["NOT_UTF8", "CYCLE"];
 
 #[test]
@@ -169,13 +169,14 @@ fn every_case_and_table_is_read() {
 
 #[test]
 fn no_file_knows_the_machine_it_was_written_on() {
-    // Steps have a /dev/shm and may well have a /work; paths below them belong to one machine.
+    // Steps have a /dev/shm and may have a /work; paths below them belong to one machine.
     let places = [concat!("/dev/", "shm/"), concat!("/wo", "rk/"), concat!("/ro", "ot/.")];
     let mut texts = all_texts();
-    // The paths in the other files there are those of images.
+    // The other files of `testdata` contain paths in images.
     let ours = ["testdata/README.md"];
     texts.extend(ours.iter().flat_map(|path| source::texts_below(path)));
-    // Those of the hostile suite are of the throw-away host that it makes, those of examples of images.
+    // Paths of the hostile suite belong to the throw-away host that it creates, those of examples
+    // to images.
     let of_others = ["tests/hostile/", "examples/"];
     texts.retain(|file| !of_others.iter().any(|directory| file.path.starts_with(directory)));
     let found = texts.iter().flat_map(|file| {

@@ -1,8 +1,9 @@
-//! Registries that speak TLS: the certificates that rbuild trusts and sends, and its settings for them.
+//! Registries that use TLS: the certificates that rbuild trusts and sends, and its settings for
+//! them.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test may start programs, and ends by a panic"
+    reason = "tests start programs and panic on failure"
 )]
 
 use std::collections::BTreeMap;
@@ -19,10 +20,10 @@ use crate::support::certificates::{Authority, Certified, TokenServer, self_signe
 use crate::support::env::Env;
 use crate::support::registry::{DockerRegistry, Setup, options};
 
-/// Names in the certificates of the registries here.
+/// Names in the certificates of the registries.
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
-/// An authority, a registry that it certifies, and a directory for their files.
+/// A certificate authority, a registry with a certificate from it, and a directory for their files.
 struct Place {
     directory: tempfile::TempDir,
     authority: Authority,
@@ -44,7 +45,7 @@ impl Place {
             tls: Some(&tls),
             clients: wanted.clients.as_deref(),
         });
-        // The registry knows its address: the server must keep running.
+        // The registry has the token server's address, so that server must keep running.
         std::mem::forget(wanted.tokens);
         Self { directory, authority, ca, registry }
     }
@@ -62,7 +63,7 @@ impl Place {
     }
 }
 
-/// Demands of a registry besides TLS.
+/// Requirements of a registry besides TLS.
 #[derive(Default)]
 struct Wanted {
     password: bool,
@@ -91,7 +92,7 @@ fn round_trip(client: &Client, host: &str) -> Result<(), RegistryError> {
     Ok(())
 }
 
-/// The error with all its sources.
+/// Returns the error of a round trip with all its sources.
 fn failure(client: &Client, host: &str) -> String {
     let error = round_trip(client, host).unwrap_err();
     let mut text = error.to_string();
@@ -109,7 +110,7 @@ fn registries_are_trusted_by_the_given_authority() {
     let host = place.host();
     round_trip(&client(host, place.options()), host).unwrap();
 
-    // For all registries; that it is not plain http must be said of a loopback address.
+    // For all registries. A loopback address must be declared not to use plain http.
     let verified =
         RegistryOptions { security: Some(Security::Verified), ..RegistryOptions::default() };
     let registries = BTreeMap::from([(host.to_owned(), verified.clone())]);
@@ -231,7 +232,7 @@ fn passwords_and_tokens_work_under_tls() {
     let error = round_trip(&with("falsch").unwrap(), place.host()).unwrap_err();
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");
 
-    // The token server is another host, trusted as the registry is.
+    // The token server is another host, trusted like the registry.
     let place = Place::new(|directory, authority| {
         let certified = authority.certify(directory, "tokens", &NAMES);
         Wanted { tokens: Some(TokenServer::with_tls(&certified)), ..Wanted::default() }
@@ -262,7 +263,7 @@ fn images_pushed_over_tls_are_read_by_skopeo() {
     let text = String::from_utf8_lossy(&inspected.stderr).into_owned();
     assert!(inspected.status.success(), "{text}");
 
-    // The same by a file, whose paths are relative to it, in another store.
+    // The same with a configuration file, in another store. Paths in the file are relative to it.
     let mut env = Env::new();
     fs::create_dir_all(env.path("conf")).unwrap();
     fs::copy(&place.ca, env.path("conf/own.pem")).unwrap();

@@ -2,7 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests read files, and end by a panic"
+    reason = "tests read files and panic on failure"
 )]
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ const MAX_COLUMNS: usize = 120;
 /// Maximum number of words of a sentence.
 const MAX_WORDS: usize = 30;
 
-/// The documents for users and contributors.
+/// Returns the documents for users and contributors.
 fn documents() -> Vec<SourceText> {
     let paths = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "examples"];
     let mut files: Vec<SourceText> =
@@ -35,7 +35,7 @@ fn names_of_pages() -> Vec<String> {
     names.collect()
 }
 
-/// Commands, with those of groups: `history ls`.
+/// Collects the commands, including those of groups: `history ls`.
 fn commands(env: &Env, group: &[&str], found: &mut Vec<Vec<String>>) {
     let help = env.rbuild(&[group, &["--help"]].concat()).ok().stdout;
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
@@ -118,7 +118,7 @@ fn help_of_a_command_is_that_of_the_command() {
     let want = env.rbuild(&["history", "ls", "--help"]).ok().stdout;
     assert_eq!(env.rbuild(&["help", "history", "ls"]).ok().stdout, want);
     assert!(env.rbuild(&["help"]).ok().stdout.contains("\nCommands:\n"));
-    // A command and a page: both are shown.
+    // A command and a page have this name: both are shown.
     let store = env.rbuild(&["help", "store"]).ok().stdout;
     assert!(store.starts_with(&env.rbuild(&["store", "--help"]).ok().stdout), "{store}");
     assert!(store.contains("\nLOCATION\n"), "{store}");
@@ -132,7 +132,7 @@ fn help_of_something_unknown_suggests_a_similar_name() {
     env.rbuild(&["help", "weather"]).fails(2, &["`weather`", "`rbuild help topics`"]);
 }
 
-/// The name by which a link finds a heading, as GitHub makes it.
+/// Returns the anchor of a heading, as GitHub generates it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
@@ -145,7 +145,7 @@ fn anchors(markdown: &str) -> BTreeSet<String> {
     headings.map(|line| anchor(line.trim_start_matches('#'))).collect()
 }
 
-/// The lines that are not code.
+/// Returns the lines that are not code.
 fn text_lines(markdown: &str) -> Vec<&str> {
     let mut is_code = false;
     let lines = markdown.lines().filter(|line| {
@@ -201,7 +201,8 @@ fn documents_are_short_enough_to_read() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The sentences of a document's paragraphs and lists. Code in a sentence is one word.
+/// Returns the sentences of a document's paragraphs and lists. Code in a sentence counts as one
+/// word.
 fn sentences(markdown: &str) -> Vec<String> {
     let mut paragraphs = vec![String::new()];
     for line in text_lines(markdown) {

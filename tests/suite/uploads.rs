@@ -1,5 +1,5 @@
 //! Uploads that break midway, of blobs and of streams of unknown length.
-#![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
+#![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ fn name(host: &str) -> Reference {
     format!("{host}/a:t").parse().unwrap()
 }
 
-/// Bytes that differ everywhere.
+/// Returns bytes that do not repeat.
 fn some_bytes(n_bytes: u64) -> Vec<u8> {
     let words = (0_u32..).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
     words.take(usize::try_from(n_bytes).unwrap()).collect()
@@ -28,8 +28,8 @@ fn n_bytes(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap()
 }
 
-/// Pushes `bytes`. Returns the result, the number of bytes that progress reported, and how often they
-/// were opened.
+/// Pushes `bytes`. Returns the result, the number of bytes that progress reported, and how often
+/// `bytes` was opened.
 fn push(
     client: &Client,
     host: &str,
@@ -48,14 +48,14 @@ fn push(
     (result, told.into_inner(), opened.into_inner())
 }
 
-/// Sends `bytes` without saying how many there are.
+/// Sends `bytes` as a stream of unknown length.
 fn stream(client: &Client, host: &str, bytes: &[u8]) -> Result<(), RegistryError> {
     let mut upload = client.start_upload(&name(host))?;
     assert_eq!(upload.send(&mut Cursor::new(bytes), &|_| ())?, n_bytes(bytes));
     upload.finish(Digest::of(bytes))
 }
 
-/// A registry that keeps what came of a broken upload, and knows how much that is.
+/// A registry that keeps the data of a broken upload, and reports its length.
 struct Keeping {
     server: Scripted,
     blobs: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -94,13 +94,13 @@ fn keeping() -> Keeping {
     Keeping { server, blobs }
 }
 
-/// Returns whether a request says that its bytes belong at `place`, or says nothing of that.
+/// Returns whether a request's content range begins at `place`, or the request has none.
 fn starts_at(request: &Request, place: usize) -> bool {
     let range = request.header("content-range");
     range.is_none_or(|range| range.split('-').next() == Some(&place.to_string()))
 }
 
-/// Cuts the first `n` requests that send bytes after `at` of them.
+/// Returns a plan that cuts the first `n` uploads after `at` bytes.
 fn cutting(n: usize, at: u64) -> impl Fn(&Head) -> Fault + Send + Sync + 'static {
     let left = AtomicUsize::new(n);
     move |head| {
@@ -137,7 +137,8 @@ fn large_uploads_go_on_where_they_broke() {
 #[test]
 fn streams_go_on_where_they_broke() {
     let registry = keeping();
-    // However much is on the way when the connection ends, what is missing is among the last 4 MiB.
+    // However much is in transit when the connection breaks, the lost part is within the last 4
+    // MiB.
     let proxy = Proxy::new(&registry.server.host(), cutting(2, 2 * MIB));
     let bytes = some_bytes(6 * MIB);
     stream(&client(), &proxy.host(), &bytes).unwrap();
@@ -152,7 +153,7 @@ fn registries_that_forget_broken_uploads_get_the_blob_again() {
     let (pushed, told, opened) = push(&client(), &proxy.host(), &bytes);
     assert_eq!((pushed.unwrap(), told, opened), (PushOutcome::Uploaded, 8 * MIB, 3));
     assert!(client().blob_exists(&name(registry.host()), Digest::of(&bytes)).unwrap());
-    // Of a stream the start is gone by then, if it was long.
+    // A long stream cannot be sent again: its start is gone by then.
     let proxy = Proxy::new(registry.host(), cutting(1, 9 * MIB));
     let error = stream(&client(), &proxy.host(), &some_bytes(15 * MIB)).unwrap_err();
     assert!(matches!(error, RegistryError::Broken { .. }), "{error}");
@@ -241,7 +242,7 @@ fn refusals_are_heard_before_many_bytes_are_sent() {
     assert_eq!(told, 0);
 }
 
-/// Refuses the first stream.
+/// Returns a plan that refuses the first stream.
 fn refusing_one() -> impl Fn(&Head) -> Fault + Send + Sync + 'static {
     let is_first = AtomicBool::new(true);
     move |head| {
@@ -289,7 +290,7 @@ fn proxies_that_cannot_be_asked_are_not_asked_again() {
     stream(&client(), &proxy.host(), &some_bytes(3 * MIB)).unwrap();
 }
 
-/// Answers by itself what ends an upload or stores a manifest.
+/// Returns a plan that answers a request that ends an upload or stores a manifest.
 fn answering(path: &'static str) -> impl Fn(&Head) -> Fault + Send + Sync + 'static {
     move |head| {
         let line = head.line();
@@ -319,7 +320,7 @@ fn manifest_that_a_proxy_accepts_by_itself_is_not_pushed() {
     let push = |host: &str| client().push_manifest(&name(host), &MediaType::OciIndex, index);
     let error = push(&proxy.host()).unwrap_err();
     assert!(matches!(error, RegistryError::NotStored { status: 200, .. }), "{error}");
-    // An existing blob counts, whichever server answers.
+    // Existing content counts as pushed, whichever server answers.
     assert_eq!(push(registry.host()).unwrap(), Digest::of(index));
     assert_eq!(push(&proxy.host()).unwrap(), Digest::of(index));
 }

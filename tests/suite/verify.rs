@@ -1,9 +1,9 @@
-//! `rbuild store verify`: damage of every kind is found, and removed so that the next build makes the
-//! image of a clean store.
+//! `rbuild store verify`: finds damage of every kind, and removes it so that the next build gives
+//! the image of a clean store.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -35,7 +35,7 @@ fn id_of(env: &Env, name: &str) -> String {
     fs::read_to_string(env.path(name)).unwrap()
 }
 
-/// All files below a directory of the store, sorted.
+/// Returns all files below a directory of the store, sorted.
 fn files(env: &Env, below: &str) -> Vec<PathBuf> {
     let walk = walkdir::WalkDir::new(env.path(below)).sort_by_file_name();
     let entries = walk.into_iter().map(Result::unwrap);
@@ -62,7 +62,7 @@ fn whole_store_is_not_damaged(who: Who) {
     env.rbuild(&["store", "verify", "--repair"]).ok();
 }
 
-/// A way to damage a store: the name of the kind, and what is done to it.
+/// A way to damage a store: the name of the kind, and the change.
 type Harm = (&'static str, fn(&Env));
 
 fn flip_unpacked(env: &Env, name: &str) {
@@ -92,7 +92,7 @@ const HARMS: &[Harm] = &[
     }),
     ("numbers: its content", |env| flip_unpacked(env, "fs/numbers")),
     ("busybox: its content", |env| {
-        // Of the base: the listing of the RUN's layer leaves out its equal copy.
+        // In the base: the listing of the RUN's layer leaves out its own, equal copy.
         let all = files(env, "store/layers");
         let is_of_base = |path: &&PathBuf| {
             path.ends_with("fs/bin/busybox") && !path.with_file_name("../numbers").exists()
@@ -127,7 +127,7 @@ fn damage_is_found_and_repaired(who: Who) {
     env.base();
     let clean = id_of(&env, "id");
     for (kind, harm) in HARMS {
-        // All forms are there: a repaired layer is not unpacked before it is needed.
+        // Restores all representations: a repaired layer is not unpacked before it is needed.
         env.build(DOCKERFILE, &["-t", "app", "--reproducible", "--no-cache"]).ok();
         env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
         harm(&env);
@@ -139,7 +139,7 @@ fn damage_is_found_and_repaired(who: Who) {
         assert!(repaired.stdout.contains("repaired: "), "{kind}: {}", repaired.stdout);
         let again = env.rbuild(&["store", "verify"]).ok();
         assert!(again.stdout.contains("no damage found"), "{kind}: {}", again.stdout);
-        // The base image may be what was damaged.
+        // The damage may have been in the base image.
         env.base();
         assert_eq!(id_of(&env, "again"), clean, "{kind}");
     }
@@ -156,7 +156,7 @@ fn damaged_layer_is_not_mounted(who: Who) {
     let env = Env::of(who);
     env.base();
     let clean = id_of(&env, "id");
-    // Then the layers are there as archives, too.
+    // Stores the layers as archives too.
     env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
     set_mode(&env, "fs/etc/group");
     let args = ["-t", "app", "--reproducible", "--no-cache", "--iidfile", "again"];
@@ -166,7 +166,7 @@ fn damaged_layer_is_not_mounted(who: Who) {
     let done = env.build(DOCKERFILE, &args).ok();
     assert!(!done.stderr.contains("damaged"), "{}", done.stderr);
     env.rbuild(&["store", "verify"]).ok();
-    // What was set aside is gone after that.
+    // A repair removes the directories that were set aside.
     env.rbuild(&["store", "verify", "--repair"]).ok();
     let all = files(&env, "store/layers");
     assert!(!all.iter().any(|path| path.display().to_string().contains("/damaged-")), "{all:?}");
@@ -201,7 +201,7 @@ fn damaged_content_does_not_leave(who: Who) {
         assert_ne!(done.code, Some(0));
         env.rbuild(&["store", "verify", "--repair"]).ok();
         env.build(dockerfile, &args).ok();
-        // With an archive of the layer the build goes on with that.
+        // With an archive of the layer, the build uses the archive.
         env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
         flip_unpacked(&env, "fs/numbers");
         let done = env.build(dockerfile, &args).ok();
@@ -222,7 +222,7 @@ fn lost_index_is_rebuilt_from_the_objects(who: Who) {
     env.rbuild(&["tag", "app", "other.example/name:2"]).ok();
     let images = || {
         let lines = env.rbuild(&["images"]).ok().stdout;
-        // The sizes count packed forms, and the times are of the names.
+        // The sizes are compressed sizes, and the times are those of the names.
         let names = lines.lines().map(|line| line.split_whitespace().take(3).collect::<Vec<_>>());
         names.map(|words| words.join(" ")).collect::<Vec<_>>()
     };
@@ -261,7 +261,7 @@ fn lost_index_is_rebuilt_from_the_objects(who: Who) {
         env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
         assert_eq!(id_of(&env, "again"), clean);
     }
-    // Names that were taken away do not come back, and a damaged file of a name is found.
+    // Removed names do not come back, and damage to the file of a name is found.
     env.rbuild(&["rmi", "other.example/name:2"]).ok();
     flip(files(&env, "store/tags").first().unwrap());
     let found = env.rbuild(&["store", "verify"]);
@@ -278,7 +278,7 @@ fn names_in_a_lost_log_are_restored(who: Who) {
     let env = Env::of(who);
     env.base();
     let clean = id_of(&env, "id");
-    // While a connection is open, what follows stays in the write-ahead log.
+    // While a connection is open, later changes stay in the write-ahead log.
     let index = rusqlite::Connection::open(env.path("store/index.db")).unwrap();
     let _n_tags: i64 = index.query_row("SELECT count(*) FROM tag", [], |row| row.get(0)).unwrap();
     let before = fs::read(env.path("store/index.db")).unwrap();
@@ -368,7 +368,7 @@ fn step_that_runs_again_replaces_a_damaged_layer(who: Who) {
         .iter()
         .filter(|path| path.ends_with("tree"))
         .for_each(|path| fs::remove_file(path).unwrap());
-    // The length stays, and the time is that of the damage.
+    // The length stays the same, and the mtime is that of the damage.
     let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
     std::io::Write::write_all(&mut file, &[0; 4096]).unwrap();
     drop(file);

@@ -1,10 +1,10 @@
-//! A Chromium without a window that tests look at pages with, by way of chromedriver (`WebDriver`).
+//! Headless Chromium for tests of pages, controlled through chromedriver (`WebDriver`).
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests start programs and say what they mean"
+    reason = "tests start programs and panic on failure"
 )]
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use super::env::skip;
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
-/// No sandbox, because root may run it; nothing that speaks to anybody by itself.
+/// No sandbox, because root may run it; no requests in the background.
 const FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
@@ -33,7 +33,7 @@ const FLAGS: [&str; 9] = [
     "--disable-sync",
 ];
 
-/// A browser with one page; it ends with this value.
+/// A browser with one page, stopped on drop.
 pub(crate) struct Browser {
     driver: Child,
     session: String,
@@ -41,7 +41,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts one; `None` where there is none.
+    /// Starts a browser. Returns `None` if Chromium or chromedriver is not installed.
     pub(crate) fn start() -> Option<Self> {
         if !(Path::new(CHROMIUM).exists() && Path::new(CHROMEDRIVER).exists()) {
             skip("chromium", "there is no /usr/bin/chromium, or no /usr/bin/chromedriver");
@@ -72,7 +72,7 @@ impl Browser {
         } } });
         let session = browser.post("", &asked)["sessionId"].as_str().unwrap().to_owned();
         browser.session = format!("{}/{session}", browser.session);
-        // What the first page of the browser asks for is not what a test is about.
+        // Discards the requests of the browser's first page.
         browser.post("/url", &json!({ "url": "about:blank" }));
         browser.requests();
         browser.console();
@@ -96,7 +96,7 @@ impl Browser {
         self.post("/url", &json!({ "url": format!("file://{}", path.display()) }));
     }
 
-    /// The window's inner size.
+    /// Sets the window's inner size.
     pub(crate) fn resize(&self, width: u32, height: u32) {
         let sizes = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false,
@@ -114,13 +114,13 @@ impl Browser {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": params }));
     }
 
-    /// The value of an expression.
+    /// Returns the value of an expression.
     pub(crate) fn eval(&self, expression: &str) -> Value {
         let script = format!("return ({expression});");
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Waits until an expression holds.
+    /// Waits until an expression is true.
     #[track_caller]
     pub(crate) fn wait_for(&self, expression: &str) {
         for _ in 0..200 {
@@ -138,7 +138,7 @@ impl Browser {
         found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned()
     }
 
-    /// Clicks where a person would, which fails if something lies above.
+    /// Clicks as a user would, which fails if another element covers this one.
     pub(crate) fn click(&self, selector: &str) {
         self.post(&format!("/element/{}/click", self.element(selector)), &json!({}));
     }

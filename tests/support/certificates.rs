@@ -1,8 +1,8 @@
-//! Certificates of the tests' own, and a server that gives out tokens signed with one.
+//! Certificates for tests, and a server that issues tokens signed with one.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test may read the clock, and ends by a panic"
+    reason = "tests read the clock and panic on failure"
 )]
 
 use std::io::{self, Read as _, Write as _};
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use super::registry::{Answer, Request, Scripted};
 
-/// Somebody who signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM files.
@@ -58,14 +58,15 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate, as `<name>.crt`.
+    /// Writes its own certificate, as `<name>.crt`. Returns the path.
     pub(crate) fn write(&self, directory: &Path, name: &str) -> PathBuf {
         let path = directory.join(format!("{name}.crt"));
         std::fs::write(&path, self.0.pem()).unwrap();
         path
     }
 
-    /// A certificate for servers or clients of these names, as `<name>.crt` and `<name>.key`.
+    /// Issues a certificate for servers or clients of these names, as `<name>.crt` and
+    /// `<name>.key`.
     pub(crate) fn certify(&self, directory: &Path, name: &str, names: &[&str]) -> Certified {
         let mut params = params(names);
         params.extended_key_usages =
@@ -76,7 +77,7 @@ impl Authority {
     }
 }
 
-/// Makes what `openssl req -x509` makes: a certificate that is its own authority.
+/// Creates what `openssl req -x509` creates: a certificate that is its own authority.
 pub(crate) fn self_signed(directory: &Path, name: &str, names: &[&str]) -> Certified {
     let mut params = params(names);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -85,7 +86,7 @@ pub(crate) fn self_signed(directory: &Path, name: &str, names: &[&str]) -> Certi
     write(directory, name, &certificate.pem(), &key.serialize_pem())
 }
 
-/// A token server that docker's registry trusts: every request is granted.
+/// A token server that Docker's registry trusts. It grants every request.
 pub(crate) struct TokenServer {
     server: Scripted,
     certificate: String,
@@ -101,7 +102,7 @@ impl TokenServer {
         Self::behind(None)
     }
 
-    /// One that speaks TLS, as this certificate's owner.
+    /// Starts a server that uses TLS with this certificate.
     pub(crate) fn with_tls(certified: &Certified) -> Self {
         Self::behind(Some(certified))
     }
@@ -123,23 +124,23 @@ impl TokenServer {
         Self { server, certificate: certificate.pem(), realm }
     }
 
-    /// Address of the token server.
+    /// Returns the address of the token server.
     pub(crate) fn realm(&self) -> &str {
         &self.realm
     }
 
-    /// By what its tokens are recognised.
+    /// Returns the certificate that verifies its tokens.
     pub(crate) fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// How many tokens it gave.
+    /// Returns the number of tokens that it issued.
     pub(crate) fn n_tokens(&self) -> usize {
         self.server.requests().len()
     }
 }
 
-/// A JSON Web Token that allows what the request's `scope`s ask for.
+/// Returns a JSON Web Token that grants what the request's `scope`s ask for.
 fn token(request: &Request, number: usize, chain: &str, signer: &EcdsaKeyPair) -> String {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
     let scopes = query.split('&').filter_map(|pair| pair.strip_prefix("scope="));
@@ -163,8 +164,8 @@ fn token(request: &Request, number: usize, chain: &str, signer: &EcdsaKeyPair) -
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// Takes requests without a body by TLS, and passes them on to `upstream`; returns its address. It ends with
-/// the process.
+/// Accepts requests without a body over TLS, and forwards them to `upstream`. Returns its address.
+/// It ends with the process.
 fn front(certified: &Certified, upstream: String) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = CertificateDer::pem_file_iter(&certified.certificate).unwrap();

@@ -1,17 +1,17 @@
-//! Recogniser for sentences of the grammar: Earley's algorithm over characters, all readings
-//! at once. It shares nothing with `src/dockerfile/syntax`.
-#![expect(clippy::indexing_slicing, reason = "a test stops where it fails")]
+//! Recogniser for sentences of the grammar: Earley's algorithm over characters, which follows all
+//! parses at once. It shares nothing with `src/dockerfile/syntax`.
+#![expect(clippy::indexing_slicing, reason = "tests panic on failure")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ebnf::{Expr, Grammar};
 use super::generate::{argument, is_keyword};
 
-/// How many bytes a part between question marks takes from the front of a text, at most; `None`
-/// when it does not stand there, 0 for one that only looks.
+/// Matcher of a special sequence (`? … ?`) at the front of a text. Returns its maximum length in
+/// bytes, `None` if it does not match, or 0 if it only looks ahead.
 pub(crate) type Terminal<'a> = dyn Fn(&str, &str) -> Option<usize> + 'a;
 
-/// A grammar made of plain rules.
+/// A grammar converted to plain rules.
 #[derive(Debug)]
 pub(crate) struct Recogniser {
     rules: Vec<Vec<Vec<Symbol>>>,
@@ -26,7 +26,7 @@ enum Symbol {
     Special(String),
 }
 
-/// Position in an alternative, and where its reading began.
+/// Position in an alternative, and where its parse began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Item {
     rule: usize,
@@ -35,14 +35,14 @@ struct Item {
     origin: usize,
 }
 
-/// All readings up to one place.
+/// All parses up to one position.
 #[derive(Debug, Default)]
 struct Place {
     items: Vec<Item>,
     known: HashSet<Item>,
-    /// By rule: who goes on when it is read from here.
+    /// Items that continue once a rule was read from here, by rule.
     waiting: HashMap<usize, Vec<Item>>,
-    /// Rules that were read from here to here.
+    /// Rules that matched the empty text here.
     empty: HashSet<usize>,
 }
 
@@ -61,8 +61,8 @@ impl Item {
 }
 
 impl Recogniser {
-    /// Takes the productions of `grammar`; those in `words` are parts between question marks
-    /// here, of the same name.
+    /// Takes the productions of `grammar`. Those in `words` become special sequences of the same
+    /// name.
     pub(crate) fn new(grammar: &Grammar, words: &[&str]) -> Self {
         let names: BTreeMap<String, usize> = grammar.productions.keys().cloned().zip(0..).collect();
         let mut this = Self { rules: vec![Vec::new(); names.len()], names };
@@ -93,7 +93,7 @@ impl Recogniser {
             Expr::Literal(text) if is_keyword(text) => Symbol::Keyword(text.clone()),
             Expr::Literal(text) => Symbol::Text(text.clone()),
             Expr::Name(name) => Symbol::Rule(self.names[name]),
-            // What stands in its place is a rule of the grammar.
+            // PATTERN stands for a rule of the grammar.
             Expr::Special(name) => match argument(name) {
                 Some(("PATTERN", rule)) => Symbol::Rule(self.names[rule]),
                 Some(_) | None => Symbol::Special(name.clone()),
@@ -124,7 +124,7 @@ impl Recogniser {
         Symbol::Rule(self.rules.len() - 1)
     }
 
-    /// Returns whether `text` as a whole is an `entry`.
+    /// Returns whether the whole of `text` matches the production `entry`.
     pub(crate) fn accepts(&self, entry: &str, text: &str, terminal: &Terminal<'_>) -> bool {
         let entry = self.names[entry];
         let mut places: Vec<Place> = Vec::new();
@@ -189,7 +189,7 @@ impl Recogniser {
     }
 }
 
-/// Goes on with all that waited for what was read.
+/// Advances all items that waited for this rule.
 fn complete(item: Item, at: usize, places: &mut [Place]) {
     if item.origin == at {
         places[at].empty.insert(item.rule);

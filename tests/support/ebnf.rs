@@ -1,13 +1,13 @@
-//! Reads the grammar files: the notation of `grammar/README.md`.
+//! Reads the grammar files, in the notation of `grammar/README.md`.
 #![expect(
     clippy::string_slice,
-    reason = "the grammar files are ours, and a test stops where it fails"
+    reason = "the grammar files are trusted, and tests panic on failure"
 )]
 
 use std::collections::BTreeMap;
 
-/// Nodes of a production's right side. The number of a branching node distinguishes it from the
-/// others of its production.
+/// Nodes of a production's right side. The number of a branching node is unique within its
+/// production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expr {
     Sequence(Vec<Expr>),

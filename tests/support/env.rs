@@ -1,11 +1,10 @@
-//! rbuild as its users run it: a process of its own, with a store, a home and a context that
-//! nobody else has.
+//! Runs rbuild as users do: in its own process, with its own store, home and context.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -20,17 +19,17 @@ use tempfile::TempDir;
 
 use super::sandbox::{TestUser, is_root, test_user};
 
-/// The user that builds.
+/// The user who builds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Who {
-    /// Whoever runs the tests.
+    /// The user who runs the tests.
     Caller,
-    /// An ordinary user, while root runs the tests.
+    /// An ordinary user, if root runs the tests.
     User(TestUser),
 }
 
 impl Who {
-    /// Root, if root runs the tests.
+    /// Returns root, if root runs the tests.
     pub(crate) fn root() -> Option<Self> {
         if is_root() {
             return Some(Self::Caller);
@@ -39,7 +38,7 @@ impl Who {
         None
     }
 
-    /// An ordinary user with subordinate ids.
+    /// Returns an ordinary user with subordinate ids.
     pub(crate) fn user() -> Option<Self> {
         if !is_root() {
             return Some(Self::Caller);
@@ -54,7 +53,7 @@ impl Who {
     }
 }
 
-/// Says that a test needs something that is not here; fails when `RBUILD_REQUIRE` lists it.
+/// Reports that something a test needs is missing. Fails if `RBUILD_REQUIRE` lists it.
 pub(crate) fn skip(ability: &str, why: &str) {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     let required = std::env::var("RBUILD_REQUIRE").unwrap_or_default();
@@ -89,7 +88,7 @@ macro_rules! as_root_and_as_user {
 }
 pub(crate) use as_root_and_as_user;
 
-/// A directory with a context, a store and a home, and a user who builds there.
+/// A directory with a context, a store and a home, and the user who builds there.
 #[derive(Debug)]
 pub(crate) struct Env {
     directory: TempDir,
@@ -98,12 +97,12 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    /// Makes an environment for the user that runs the tests.
+    /// Creates an environment for the user who runs the tests.
     pub(crate) fn new() -> Self {
         Self::of(Who::Caller)
     }
 
-    /// Makes an environment for a user.
+    /// Creates an environment for a user.
     pub(crate) fn of(who: Who) -> Self {
         let directory =
             tempfile::Builder::new().prefix("rbuild-e2e.").tempdir_in(test_dir()).unwrap();
@@ -119,22 +118,22 @@ impl Env {
         env
     }
 
-    /// Sets a variable for the programs that are started here.
+    /// Sets an environment variable for the programs that are started here.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Lets docker.io be a registry of the test's own.
+    /// Redirects docker.io to a registry of the test.
     pub(crate) fn mirror(&mut self, host: &str) {
         self.set("RBUILD_MIRROR_DOCKER_IO", &format!("http://{host}"));
     }
 
-    /// A path below the directory of all.
+    /// Returns a path below the environment's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// The same, as text.
+    /// Returns the same path as text.
     pub(crate) fn shown(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
@@ -146,7 +145,7 @@ impl Env {
         fs::write(path, content).unwrap();
     }
 
-    /// Makes a directory, or a file, the builder's own.
+    /// Gives a file or a directory to the builder.
     pub(crate) fn hand_over(&self, name: &str) {
         if let Who::User(user) = self.who {
             let owner = format!("{}:{}", user.uid, user.gid);
@@ -156,7 +155,7 @@ impl Env {
         }
     }
 
-    /// A program, started by the builder.
+    /// Returns a command that runs a program as the builder.
     pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = match self.who {
             Who::Caller => Command::new(name),
@@ -175,12 +174,12 @@ impl Env {
         command
     }
 
-    /// rbuild with these arguments, and the store `store`.
+    /// Returns a command that runs rbuild with these arguments and the store `store`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.command_in("store", args)
     }
 
-    /// rbuild with these arguments and this store.
+    /// Returns a command that runs rbuild with these arguments and this store.
     pub(crate) fn command_in(&self, store: &str, args: &[&str]) -> Command {
         let mut command = self.program(env!("CARGO_BIN_EXE_rbuild"));
         command.args(["--root", store]).args(args);
@@ -215,7 +214,7 @@ impl Env {
         found
     }
 
-    /// Processes that were started with this directory among their arguments or as theirs.
+    /// Returns the processes whose working directory is below this directory.
     pub(crate) fn processes(&self) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -233,13 +232,13 @@ impl Env {
 impl Drop for Env {
     fn drop(&mut self) {
         if !is_root() && self.path("store").is_dir() {
-            // Files of subordinate ids are removed only in a user namespace.
+            // Files of subordinate ids can be removed only in a user namespace.
             drop(self.command(&["prune", "--all"]).output());
         }
     }
 }
 
-/// In memory where possible.
+/// Returns the directory for environments: in memory if possible.
 fn test_dir() -> PathBuf {
     if let Some(given) = std::env::var_os("RBUILD_TEST_DIR") {
         return given.into();
@@ -267,14 +266,14 @@ impl Done {
         }
     }
 
-    /// The same, which must have gone well.
+    /// Checks that the run succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
 
-    /// Checks the exit code, and that each part is in the messages, in this order.
+    /// Checks the exit code, and that the messages contain these parts in this order.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
@@ -288,7 +287,7 @@ impl Done {
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
     }
 
-    /// How each instruction ended, in the order of their texts: `RUN make: DONE`.
+    /// Returns how each instruction ended, sorted by text: `RUN make: DONE`.
     pub(crate) fn steps(&self) -> Vec<String> {
         let mut names = BTreeMap::new();
         let mut steps = Vec::new();

@@ -1,9 +1,9 @@
-//! Makes up sentences of the grammar, the same ones for the same seed.
+//! Generates sentences of the grammar, the same ones for the same seed.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test stops where it fails"
+    reason = "tests panic on failure"
 )]
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::ebnf::{Expr, Grammar};
 
-/// How openings of heredocs may be written, and the name that ends their bodies.
+/// Ways to open a heredoc, and the delimiter that ends its body.
 const HEREDOC_NAMES: [(&str, &str); 6] = [
     ("EOF", "EOF"),
     ("'EOF'", "EOF"),
@@ -42,7 +42,7 @@ pub(crate) struct Chances {
     pub(crate) repeat: u64,
 }
 
-/// A small generator of numbers (splitmix64), enough to pick alternatives.
+/// A small random number generator (splitmix64), good enough to choose alternatives.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(pub(crate) u64);
 
@@ -68,7 +68,7 @@ impl Random {
 /// How often each branch was taken: production, number of the node, branch.
 pub(crate) type Hits = BTreeMap<(String, usize, String), usize>;
 
-/// Makes sentences and counts what they took.
+/// Generates sentences and counts the branches taken.
 #[derive(Debug)]
 pub(crate) struct Generator<'a> {
     grammar: &'a Grammar,
@@ -78,7 +78,7 @@ pub(crate) struct Generator<'a> {
     production: String,
     depth: usize,
     escape: char,
-    /// Heredocs whose bodies are still to come: name, and whether tabs are left out.
+    /// Heredocs whose bodies are still to be written: name, and whether tabs are stripped.
     open: Vec<(String, bool)>,
     text: String,
     pub(crate) hits: Hits,
@@ -99,7 +99,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// A sentence of the production `entry`.
+    /// Returns a sentence of the production `entry`.
     pub(crate) fn sentence(&mut self, entry: &str) -> String {
         self.escape = '\\';
         self.open.clear();
@@ -126,7 +126,7 @@ impl<'a> Generator<'a> {
         match expr {
             Expr::Sequence(parts) => parts.iter().for_each(|part| self.expr(part)),
             Expr::Choice(node, alternatives) => {
-                // Productions that contain themselves begin with an alternative that does not.
+                // Recursive productions begin with an alternative that is not recursive.
                 let index = if deep { 0 } else { self.random.below(alternatives.len()) };
                 self.hit(*node, &index.to_string());
                 self.expr(&alternatives[index]);
@@ -228,7 +228,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// The name and the argument of a part such as `NOT(x)`.
+/// Returns the name and the argument of a special sequence such as `NOT(x)`.
 pub(crate) fn argument(special: &str) -> Option<(&str, &str)> {
     special.strip_suffix(')')?.split_once('(')
 }
@@ -238,7 +238,7 @@ pub(crate) fn is_keyword(text: &str) -> bool {
     text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-/// Every branch of the grammar, none of them taken.
+/// Returns every branch of the grammar, with a count of zero.
 fn all_branches(grammar: &Grammar) -> Hits {
     let mut hits = Hits::new();
     for (name, expr) in &grammar.productions {

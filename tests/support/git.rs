@@ -3,7 +3,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a test may start programs, and ends by a panic"
+    reason = "tests start programs and panic on failure"
 )]
 
 use std::io::Write as _;
@@ -28,23 +28,23 @@ impl GitServer {
         Self { server, directory }
     }
 
-    /// The address of a repository.
+    /// Returns the address of a repository.
     pub(crate) fn url(&self, name: &str) -> String {
         format!("http://{}/{name}.git", self.server.host())
     }
 
-    /// How many requests came.
+    /// Returns the number of requests.
     pub(crate) fn n_requests(&self) -> usize {
         self.server.requests().len()
     }
 
-    /// The headers `Authorization` of all requests.
+    /// Returns the `Authorization` headers of all requests.
     pub(crate) fn authorizations(&self) -> Vec<String> {
         let requests = self.server.requests();
         requests.iter().filter_map(|r| r.header("authorization").map(str::to_owned)).collect()
     }
 
-    /// Makes a repository by a shell script that is run in its work tree.
+    /// Creates a repository with a shell script that runs in its work tree.
     pub(crate) fn repository(&self, name: &str, script: &str) {
         let bare = self.directory.path().join(format!("{name}.git"));
         let (init, clone) =
@@ -52,7 +52,7 @@ impl GitServer {
         self.in_work_tree(name, &format!("{init}; {script}\n{clone}"));
     }
 
-    /// Changes a repository by a shell script that makes commits on the branch `main`.
+    /// Changes a repository with a shell script that makes commits on the branch `main`.
     pub(crate) fn commit_on(&self, name: &str, script: &str) {
         let bare = self.directory.path().join(format!("{name}.git"));
         self.in_work_tree(name, &format!("{script}\ngit push -q {} main", bare.display()));
@@ -77,7 +77,7 @@ impl GitServer {
         assert!(command.status().unwrap().success(), "{script}");
     }
 
-    /// The commit that a name stands for.
+    /// Returns the commit that a reference names.
     pub(crate) fn commit(&self, name: &str, reference: &str) -> String {
         let bare = self.directory.path().join(format!("{name}.git"));
         let mut git = Command::new("git");

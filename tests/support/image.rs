@@ -1,5 +1,5 @@
-//! A store with an image in it, whose base came from elsewhere.
-#![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
+//! A store with an image whose base was pulled.
+#![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Write as _};
@@ -23,7 +23,7 @@ use rbuild::tree::{
 pub(crate) const CAPABILITY: [u8; 20] =
     [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// A store in a directory that goes with it.
+/// A store in a temporary directory.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) directory: tempfile::TempDir,
@@ -37,17 +37,17 @@ fn entry(at: &str, meta: Meta, node: Node) -> Entry {
     Entry { path: path(at), item: LayerItem::Node(meta, node) }
 }
 
-/// A directory of root's.
+/// Returns a directory owned by root.
 pub(crate) fn dir(at: &str) -> Entry {
     entry(at, Meta::root(0o755, 1_600_000_000), Node::Directory { opaque: false })
 }
 
-/// A file with this content.
+/// Returns a file with this content.
 pub(crate) fn file(at: &str, text: &str) -> Entry {
     file_with(at, text, Meta::root(0o644, 1_600_000_001))
 }
 
-/// A file with these properties.
+/// Returns a file with this content and metadata.
 pub(crate) fn file_with(at: &str, text: &str, meta: Meta) -> Entry {
     let bytes: Arc<[u8]> = text.as_bytes().into();
     let size = u64::try_from(bytes.len()).unwrap();
@@ -55,33 +55,33 @@ pub(crate) fn file_with(at: &str, text: &str, meta: Meta) -> Entry {
     entry(at, meta, Node::File(File { size, content, origin: FileOrigin::Inline(bytes) }))
 }
 
-/// A symbolic link and its target.
+/// Returns a symbolic link.
 pub(crate) fn symlink(at: &str, target: &str) -> Entry {
     entry(at, Meta::root(0o777, 1_600_000_002), Node::Symlink(target.as_bytes().into()))
 }
 
-/// Another name of an earlier file.
+/// Returns a hard link to an earlier file.
 pub(crate) fn link(at: &str, target: &str) -> Entry {
     Entry { path: path(at), item: LayerItem::HardLink(path(target)) }
 }
 
-/// Something that is gone.
+/// Returns a whiteout.
 pub(crate) fn gone(at: &str) -> Entry {
     Entry { path: path(at), item: LayerItem::Whiteout }
 }
 
-/// The device `/dev/null`.
+/// Returns the device `/dev/null`.
 pub(crate) fn null_device(at: &str) -> Entry {
     let device = Device { major: 1, minor: 3 };
     entry(at, Meta::root(0o666, 1_600_000_003), Node::CharDevice(device))
 }
 
-/// A named pipe, fifo(7).
+/// Returns a named pipe, fifo(7).
 pub(crate) fn fifo(at: &str) -> Entry {
     entry(at, Meta::root(0o600, 1_600_000_004), Node::Fifo)
 }
 
-/// Properties that a layer's tar says with PAX records.
+/// Returns metadata that a layer's tar stores in PAX records.
 pub(crate) fn capable(uid: u32, gid: u32, mode: u32) -> Meta {
     let xattrs: Xattrs = [(tree::CAPABILITY_XATTR.into(), CAPABILITY.into())].into();
     Meta { mode, uid, gid, mtime_s: 1_600_000_005, xattrs: Some(Box::new(xattrs)) }
@@ -92,7 +92,7 @@ pub(crate) fn jobs(n: usize) -> NonZeroUsize {
 }
 
 impl Fixture {
-    /// Makes an empty store.
+    /// Creates an empty store.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = OpenOptions { user_namespace: false, now_s: 1_700_000_000 };
@@ -100,12 +100,12 @@ impl Fixture {
         Self { store, directory }
     }
 
-    /// A path beside the store.
+    /// Returns a path next to the store.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Makes a layer of `entries`.
+    /// Creates a layer of `entries`.
     pub(crate) fn layer(&self, entries: Vec<Entry>, form: Representation) -> StoredLayer {
         let open = |file: &File, _path: &TreePath| -> io::Result<Box<dyn Read>> {
             match &file.origin {
@@ -121,7 +121,7 @@ impl Fixture {
         made.unwrap().0
     }
 
-    /// Makes a layer that the store has only as a blob, as if a registry had given it.
+    /// Creates a layer that the store has only as a blob, as if it had been pulled from a registry.
     pub(crate) fn pulled(
         &self,
         entries: Vec<Entry>,
@@ -145,12 +145,12 @@ impl Fixture {
         (made, layer)
     }
 
-    /// Puts config and manifest over `layers`, as a build does.
+    /// Creates the config and the manifest for `layers`, as a build does.
     pub(crate) fn image(&self, layers: &[(&StoredLayer, Option<Descriptor>)]) -> Digest {
         self.image_for("linux/amd64", layers)
     }
 
-    /// The same for another machine.
+    /// Creates the same for another platform.
     pub(crate) fn image_for(
         &self,
         platform: &str,
@@ -185,8 +185,8 @@ impl Fixture {
         self.store.put_blob(&manifest).unwrap()
     }
 
-    /// The image that most tests use: a base in gzip, a layer that is a plain tar, one that is a
-    /// directory, and an empty one twice.
+    /// Returns the image that most tests use: a gzip base, a layer that is a plain tar, one that is
+    /// a directory, and an empty one twice.
     pub(crate) fn usual_image(&self) -> Image {
         let (base, blob) = self.pulled(
             vec![

@@ -1,9 +1,9 @@
-//! Base images of busybox, and images as they were written, read back.
+//! Base images with busybox, and written images, read back.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::collections::BTreeMap;
@@ -22,12 +22,12 @@ const APPLETS: &str = "sh ls cat echo true false id pwd env sleep mkdir rmdir rm
                        chmod chown tr date seq sha256sum xargs usleep";
 
 impl Env {
-    /// Builds `base:1`: busybox, root's account, some files to change.
+    /// Builds `base:1`: busybox, a root account, and some files to change.
     pub(crate) fn base(&self) {
         self.base_in("store");
     }
 
-    /// The same in another store.
+    /// Builds the same image in another store.
     pub(crate) fn base_in(&self, store: &str) {
         self.write_base();
         let args = ["build", "base", "-t", "base:1", "--reproducible"];
@@ -61,7 +61,7 @@ impl Env {
 }
 
 impl Env {
-    /// Writes an OCI layout whose image has these layers, base first; gives its path.
+    /// Writes an OCI layout whose image has these layers, base first. Returns its path.
     pub(crate) fn write_layout(&self, name: &str, layers: &[&[u8]]) -> String {
         let at = self.path(name);
         fs::create_dir_all(at.join("blobs/sha256")).unwrap();
@@ -127,13 +127,13 @@ impl Layout {
         Self { layers: layers.collect(), manifest, config }
     }
 
-    /// The last layer's entries.
+    /// Returns the entries of the last layer.
     pub(crate) fn top(&self) -> BTreeMap<String, String> {
         entries(self.layers.last().unwrap())
     }
 }
 
-/// The entries of a tar as lines, by path: `kind mode uid:gid size` and what else there is.
+/// Returns the entries of a tar as lines by path: `kind mode uid:gid size`, and what else there is.
 pub(crate) fn entries(tar: &[u8]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut archive = tar::Archive::new(tar);
@@ -186,7 +186,7 @@ fn kind(kind: tar::EntryType) -> &'static str {
     names.iter().find(|(known, _)| *known == kind).map_or("other", |(_, name)| name)
 }
 
-/// The extended headers of an entry.
+/// Returns the extended headers of an entry.
 fn pax(entry: &mut tar::Entry<'_, &[u8]>) -> Vec<(String, Vec<u8>)> {
     let Some(extensions) = entry.pax_extensions().unwrap() else { return Vec::new() };
     let pairs = extensions.map(|pair| {

@@ -7,8 +7,8 @@ use super::source::{self, SourceText};
 /// A module's path below the crate, as in `["store", "index"]`.
 pub(crate) type ModulePath = Vec<String>;
 
-/// The uses of files by files. A `pub use` hands an item on: it is followed to the
-/// file that defines the item, and is not an import itself.
+/// The imports between files. A `pub use` re-exports an item: it is followed to the file that
+/// defines the item, and is not an import itself.
 #[derive(Debug)]
 pub(crate) struct Imports {
     modules: BTreeMap<ModulePath, Paths>,
@@ -40,7 +40,7 @@ impl Imports {
         imports
     }
 
-    /// The files that a file uses, within the same module of the crate's root.
+    /// Returns the files that a file uses, within the same top-level module.
     fn uses(&self, module: &ModulePath) -> BTreeSet<ModulePath> {
         let paths = self.modules.get(module).into_iter().flat_map(|paths| &paths.used);
         let found = paths.filter_map(|path| {
@@ -57,7 +57,7 @@ impl Imports {
         found.filter(|target| target != module && target.first() == module.first()).collect()
     }
 
-    /// The module that a path leads to from `module`, and the item in it.
+    /// Returns the module that a path leads to from `module`, and the item in it.
     fn resolve(&self, module: &ModulePath, path: &str) -> Option<(ModulePath, Option<String>)> {
         let mut words = path.split("::").peekable();
         let mut at = match words.peek() {
@@ -89,7 +89,7 @@ impl Imports {
         (!at.is_empty()).then_some((at, None))
     }
 
-    /// The groups of files that import each other, each as sorted paths.
+    /// Returns the groups of files that import each other, each as sorted paths.
     pub(crate) fn cycles(&self) -> Vec<Vec<String>> {
         let uses: BTreeMap<&ModulePath, BTreeSet<ModulePath>> =
             self.modules.keys().map(|module| (module, self.uses(module))).collect();
@@ -124,13 +124,13 @@ impl Imports {
     }
 }
 
-/// `src/store/index/open.rs` is the module `store::index::open`.
+/// Returns the module of a file: `src/store/index/open.rs` is `store::index::open`.
 fn module_path(path: &str) -> ModulePath {
     let path = path.trim_start_matches("src/").trim_end_matches(".rs");
     path.trim_end_matches("/mod").split('/').map(str::to_owned).collect()
 }
 
-/// The paths in a file's `use` items and in its other code.
+/// Returns the paths in a file's `use` items and in its other code.
 fn paths_of(file: &SourceText) -> Paths {
     let code: Vec<&str> = file.code().map(|(_, line)| line).collect();
     let mut paths = Paths::default();
@@ -157,7 +157,7 @@ fn paths_of(file: &SourceText) -> Paths {
     paths
 }
 
-/// `a::{b, c::{d, e as f}}` as `a::b`, `a::c::d`, `a::c::e`.
+/// Expands `a::{b, c::{d, e as f}}` to `a::b`, `a::c::d`, `a::c::e`.
 fn expand(item: &str, to: &mut Vec<String>) {
     let item = item.trim();
     let Some((before, rest)) = item.split_once('{') else {
@@ -181,7 +181,7 @@ fn expand(item: &str, to: &mut Vec<String>) {
     }
 }
 
-/// Paths such as `crate::a::b` and `super::a::B` in a line of code.
+/// Returns paths such as `crate::a::b` and `super::a::B` in a line of code.
 fn paths_in_code(line: &str) -> impl Iterator<Item = String> {
     let words = line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
     words

@@ -1,9 +1,9 @@
-//! Spoils sentences: bytes, words and lines.
-#![expect(clippy::indexing_slicing, reason = "a test stops where it fails")]
+//! Mutates sentences: bytes, words and lines.
+#![expect(clippy::indexing_slicing, reason = "tests panic on failure")]
 
 use super::generate::Random;
 
-/// `text` with up to four changes; new bytes are taken from `bytes`.
+/// Returns `text` with up to four changes. New bytes are taken from `bytes`.
 pub(crate) fn mutant(text: &str, bytes: &str, random: &mut Random) -> String {
     let mut text = text.to_owned();
     for _ in 0..random.below(5) {
@@ -16,7 +16,7 @@ pub(crate) fn mutant(text: &str, bytes: &str, random: &mut Random) -> String {
     text
 }
 
-/// Swaps, drops or doubles a piece between two `separator`s.
+/// Swaps, removes or duplicates a piece between two `separator`s.
 fn in_words(text: &str, separator: char, random: &mut Random) -> String {
     let mut words: Vec<&str> = text.split(separator).collect();
     let at = random.below(words.len());

@@ -1,8 +1,8 @@
-//! User namespaces with ids as a test wants them.
+//! User namespaces with the ids that a test needs.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use super::env::{Done, Env, Who};
 
-/// A user namespace in which root, who runs the tests, starts programs.
+/// A user namespace in which the tests, run by root, start programs.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     holder: Child,
 }
 
 impl Namespace {
-    /// A namespace in which id 0 is `first`, and the `n_rest` ids from 1 on are those from `rest` on.
+    /// Creates a namespace in which id 0 is `first`, and the `n_rest` ids from 1 on are those from
+    /// `rest` on.
     pub(crate) fn new(first: u32, rest: u32, n_rest: u32) -> Self {
         let holder = Command::new("unshare").args(["--user", "sleep", "600"]).spawn().unwrap();
         let process = PathBuf::from(format!("/proc/{}", holder.id()));
@@ -39,7 +40,7 @@ impl Namespace {
         Self { holder }
     }
 
-    /// A program, started as user 0 of the namespace, with mounts of its own.
+    /// Returns a command that runs a program as user 0 of the namespace, with its own mounts.
     pub(crate) fn program(&self, env: &Env, name: &str) -> Command {
         let mut command = env.program("nsenter");
         command.args(["--user", "--target", &self.holder.id().to_string()]);
@@ -68,7 +69,8 @@ impl Drop for Namespace {
 }
 
 impl Env {
-    /// An environment whose store and context belong to this user; nothing unless root runs the tests.
+    /// Returns an environment whose store and context belong to this user, or `None` unless root
+    /// runs the tests.
     pub(crate) fn owned_by(id: u32) -> Option<Self> {
         let env = Self::of(Who::root()?);
         env.write_base();

@@ -1,7 +1,7 @@
-//! Normal forms of output: what differs from run to run or machine to machine is made the same.
+//! Normalises output: replaces what differs between runs or machines.
 
-/// Text without digests, times, ages, and sizes of megabytes, which are those of the machine's own
-/// busybox.
+/// Returns the text without digests, times, ages, and sizes in megabytes, which depend on the
+/// machine's busybox.
 pub(crate) fn normal(text: &str) -> String {
     let mut lines: Vec<String> = text.lines().map(line).collect();
     lines.push(String::new());
@@ -10,7 +10,7 @@ pub(crate) fn normal(text: &str) -> String {
 
 fn line(line: &str) -> String {
     let words = line.split(' ').map(word).collect::<Vec<_>>().join(" ");
-    // Columns are as wide as what stands in them.
+    // Columns are as wide as their contents.
     let mut shown = String::with_capacity(words.len());
     for c in words.chars() {
         if c != ' ' || !shown.trim_start().ends_with("   ") {

@@ -1,9 +1,9 @@
-//! A proxy between a client and a registry that does what bad networks and busy servers do.
+//! A proxy between a client and a registry that behaves like bad networks and busy servers.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test may start threads, and ends by a panic"
+    reason = "tests start threads and panic on failure"
 )]
 
 use std::io::{self, BufRead, BufReader, Read as _, Write};
@@ -16,34 +16,34 @@ use std::time::Duration;
 /// Fault of one request and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// No fault at all.
+    /// No fault.
     None,
-    /// The connection ends before the registry hears of it.
+    /// The connection ends before the registry gets the request.
     Drop,
     /// The registry handles the request, but its answer is lost.
     LoseAnswer,
-    /// The registry gets so many bytes of the request's body.
+    /// The registry gets this many bytes of the request's body.
     CutRequest(u64),
-    /// The client gets so many bytes of the answer's body.
+    /// The client gets this many bytes of the answer's body.
     CutAnswer(u64),
-    /// One bit of the answer's body is another.
+    /// One bit of the answer's body is flipped.
     FlipAnswer(u64),
-    /// One bit of the request's body is another.
+    /// One bit of the request's body is flipped.
     FlipRequest(u64),
-    /// It takes a while.
+    /// The request is delayed.
     Delay(Duration),
-    /// The proxy answers in place of the registry; with seconds to wait.
+    /// The proxy answers in place of the registry, with a number of seconds to wait.
     Status(u16, Option<u64>),
-    /// The token, if there is one, is no longer good.
+    /// The token, if there is one, is no longer valid.
     Expire,
 }
 
-/// Fault of a body.
+/// Damage to a body.
 #[derive(Debug, Clone, Copy, Default)]
 struct Damage {
-    /// Only so many bytes of it come.
+    /// Only this many bytes of it arrive.
     cut: Option<u64>,
-    /// One bit of this byte is another.
+    /// One bit of this byte is flipped.
     flip: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ impl Fault {
     }
 }
 
-/// The first lines of a request or an answer.
+/// The first line and the headers of a request or an answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     first: String,
@@ -81,7 +81,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// `None` at the end of the connection.
+    /// Reads a head. Returns `None` at the end of the connection.
     fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut first = String::new();
         if from.read_line(&mut first)? == 0 {
@@ -97,12 +97,12 @@ impl Head {
         Ok(Some(Self { first: first.trim_end().to_owned(), headers }))
     }
 
-    /// A header's value, by lower-case name.
+    /// Returns a header's value, by lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
-    /// `METHOD path`, without what differs from run to run.
+    /// Returns `METHOD path`, without the parts that differ between runs.
     pub(crate) fn line(&self) -> String {
         let mut words = self.first.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -123,7 +123,7 @@ impl Head {
         self.first.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
-    /// Writes it without what concerns one connection only.
+    /// Writes the head without the headers that concern one connection only.
     fn write(&self, to: &mut impl Write, more: &str) -> io::Result<()> {
         let mut text = format!("{}\r\n", self.first);
         for (name, value) in &self.headers {
@@ -137,7 +137,7 @@ impl Head {
 
 type Plan = dyn Fn(&Head) -> Fault + Send + Sync;
 
-/// A proxy on a free loopback port; it ends with this value.
+/// A proxy on a free loopback port, stopped on drop.
 pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -147,13 +147,13 @@ struct Shared {
     upstream: String,
     plan: Box<Plan>,
     log: Mutex<Vec<(String, Fault)>>,
-    /// Authorization headers that were declared dead.
+    /// Authorization headers that are no longer valid.
     dead: Mutex<Vec<String>>,
     ended: AtomicBool,
 }
 
 impl Proxy {
-    /// In front of `upstream`; `plan` says what happens to each request.
+    /// Starts a proxy in front of `upstream`. `plan` returns the fault of each request.
     pub(crate) fn new(
         upstream: &str,
         plan: impl Fn(&Head) -> Fault + Send + Sync + 'static,
@@ -174,14 +174,14 @@ impl Proxy {
                     return;
                 }
                 let server = Arc::clone(&server);
-                // Whoever goes away in the middle is part of the play.
+                // A connection that breaks midway is expected.
                 thread::spawn(move || stream.and_then(|stream| server.serve(&stream)));
             }
         });
         Self { address, shared }
     }
 
-    /// Host and port of the proxy.
+    /// Returns host and port of the proxy.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
@@ -191,7 +191,7 @@ impl Proxy {
         self.shared.log.lock().unwrap().clone()
     }
 
-    /// The requests of it.
+    /// Returns the requests in the log.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.log().into_iter().map(|(line, _)| line).collect()
     }
@@ -219,7 +219,7 @@ impl Shared {
             let mut happened = !fault.is_damage();
             let passed = self.pass(&head, fault, &mut happened, &mut reader, client);
             if !happened {
-                // The body was too short for it.
+                // The body was too short for the damage.
                 self.log.lock().unwrap()[number].1 = Fault::None;
             }
             if !passed? {
@@ -229,7 +229,7 @@ impl Shared {
         client.shutdown(Shutdown::Both)
     }
 
-    /// Handles one request; returns whether the connection stays open.
+    /// Handles one request. Returns whether the connection stays open.
     fn pass(
         &self,
         head: &Head,
@@ -242,7 +242,7 @@ impl Shared {
             Fault::Drop => return Ok(false),
             Fault::Delay(delay) => thread::sleep(delay),
             Fault::Status(status, seconds) => {
-                // What is accepted was read first.
+                // The body of an accepted request is read first.
                 if status < 300 {
                     proceed(head, client)?;
                     relay(head, reader, io::sink(), false, fault.of_request(), happened)?;
@@ -262,7 +262,7 @@ impl Shared {
         }
         let mut head = head.clone();
         if head.header("authorization").is_some_and(|token| self.is_dead(token)) {
-            // The registry's own challenge is the answer.
+            // The registry answers with its own challenge.
             head.headers.retain(|(name, _)| name != "authorization");
         }
         let mut upstream = TcpStream::connect(&self.upstream)?;
@@ -270,7 +270,7 @@ impl Shared {
         proceed(&head, client)?;
         let whole = relay(&head, reader, &mut upstream, false, fault.of_request(), happened)?;
         if !whole {
-            // The registry has noticed before the client comes back.
+            // Waits until the registry has noticed, before the client connects again.
             upstream.shutdown(Shutdown::Write)?;
             drop(upstream.read_to_end(&mut Vec::new()));
             return Ok(false);
@@ -308,14 +308,14 @@ impl Shared {
             answer += body;
         }
         client.write_all(answer.as_bytes())?;
-        // What the client has not sent yet is not waited for.
+        // The proxy does not wait for a body that the client has not sent yet.
         let sends = head.header("content-length").is_some_and(|n| n != "0")
             || head.header("transfer-encoding").is_some();
         Ok(!sends)
     }
 }
 
-/// Has the client send the body for which it waits.
+/// Lets the client send its body, if it waits for that.
 fn proceed(head: &Head, mut client: &TcpStream) -> io::Result<()> {
     if head.header("expect").is_none() {
         return Ok(());
@@ -323,7 +323,7 @@ fn proceed(head: &Head, mut client: &TcpStream) -> io::Result<()> {
     client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
 }
 
-/// Copies a body as its head announces it; returns whether it was complete.
+/// Copies a body as announced in its head. Returns whether it was complete.
 fn relay(
     head: &Head,
     from: &mut impl BufRead,

@@ -1,10 +1,10 @@
-//! Registries for tests: the real `docker-registry`, and servers that answer as a test says.
+//! Registries for tests: the real `docker-registry`, and servers with scripted answers.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test may start programs and threads, and ends by a panic"
+    reason = "tests start programs and threads, and panic on failure"
 )]
 
 use std::collections::BTreeMap;
@@ -22,10 +22,10 @@ use rbuild::registry::{Client, Options};
 
 use super::certificates::{Certified, ISSUER, SERVICE, TokenServer};
 
-/// The program under test's counterpart (Debian's package of the same name).
+/// The real registry, from Debian's package of the same name.
 const PROGRAM: &str = "docker-registry";
 
-/// How tests speak to registries: anonymously, and without long pauses.
+/// Returns options for tests: anonymous, and without long pauses.
 pub(crate) fn options() -> Options {
     Options {
         registries: BTreeMap::new(),
@@ -40,12 +40,12 @@ pub(crate) fn options() -> Options {
     }
 }
 
-/// A client with these options.
+/// Returns a client with these options.
 pub(crate) fn client() -> Client {
     Client::new(options()).unwrap()
 }
 
-/// A `docker-registry` of the test's own on a free loopback port; it ends with this value.
+/// A `docker-registry` for one test on a free loopback port, stopped on drop.
 pub(crate) struct DockerRegistry {
     child: Child,
     host: String,
@@ -53,23 +53,23 @@ pub(crate) struct DockerRegistry {
 }
 
 impl DockerRegistry {
-    /// One that lets everybody in.
+    /// Starts a registry that needs no credentials.
     pub(crate) fn open() -> Self {
         Self::start(&Setup::default())
     }
 
-    /// One that wants Basic credentials: user `user`, password `geheim`.
+    /// Starts a registry that requires Basic credentials: user `user`, password `geheim`.
     pub(crate) fn with_password() -> Self {
         Self::start(&Setup { password: true, ..Setup::default() })
     }
 
-    /// One that wants tokens.
+    /// Starts a registry that requires tokens.
     pub(crate) fn with_tokens(tokens: &TokenServer) -> Self {
         Self::start(&Setup { tokens: Some(tokens), ..Setup::default() })
     }
 
     pub(crate) fn start(setup: &Setup<'_>) -> Self {
-        // Between choosing a port and using it, another program may take it.
+        // Another program may take the port before the registry uses it.
         (0..5)
             .find_map(|_| Self::try_start(setup))
             .expect("docker-registry ends at once on five ports; run it by hand to see why")
@@ -100,26 +100,26 @@ impl DockerRegistry {
         Some(Self { child, host: address.to_string(), _directory: directory })
     }
 
-    /// Host and port, as in a reference.
+    /// Returns host and port, as in a reference.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 }
 
-/// Demands of a registry on its clients.
+/// Requirements of a registry on its clients.
 #[derive(Default)]
 pub(crate) struct Setup<'a> {
     /// User `user`, password `geheim`.
     pub(crate) password: bool,
     pub(crate) tokens: Option<&'a TokenServer>,
-    /// It speaks TLS, as this certificate's owner.
+    /// The registry uses TLS with this certificate.
     pub(crate) tls: Option<&'a Certified>,
-    /// Its clients show certificates that this authority signed.
+    /// Clients must present a certificate that this authority signed.
     pub(crate) clients: Option<&'a Path>,
 }
 
 impl Setup<'_> {
-    /// The registry's config file; others are written into `directory`.
+    /// Returns the registry's config file. Writes other files into `directory`.
     fn config(&self, directory: &Path, address: SocketAddr) -> String {
         let write = |name: &str, text: &str| {
             let path = directory.join(name);
@@ -139,7 +139,7 @@ impl Setup<'_> {
             }
         }
         if self.password {
-            // bcrypt of `geheim`, which is the only form that the registry takes.
+            // bcrypt of `geheim`, the only format that the registry accepts.
             let line = "user:$2b$04$9UFW4vDA4zB3EOsqb6qjB.aDVlU0GdtfHXuYaDXodBfDT2ZJ/uXxW\n";
             let path = write("passwords", line);
             config += &format!("auth: {{htpasswd: {{realm: test, path: {path}}}}}\n");
@@ -162,7 +162,7 @@ impl Drop for DockerRegistry {
     }
 }
 
-/// A request as it came in.
+/// A request as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -173,7 +173,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// A header's value, by lower-case name.
+    /// Returns a header's value, by lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
@@ -184,7 +184,7 @@ impl Request {
     }
 }
 
-/// Behaviour of a scripted server.
+/// Answer of a scripted server.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     status: u16,
@@ -209,7 +209,7 @@ impl Answer {
         self
     }
 
-    /// Announces the whole body, but sends only so much of it.
+    /// Announces the whole body, but sends only this many bytes of it.
     pub(crate) fn cut_at(mut self, n_bytes: usize) -> Self {
         self.cut_at = Some(n_bytes);
         self
@@ -234,7 +234,7 @@ impl Answer {
     }
 }
 
-/// A server on a free loopback port that answers as a test says, and remembers what it was asked.
+/// A server on a free loopback port that gives scripted answers and records its requests.
 pub(crate) struct Scripted {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -242,7 +242,7 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    /// `script` gets each request, and how many came before it.
+    /// Starts a server. `script` gets each request, and the number of requests before it.
     pub(crate) fn new(script: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -263,7 +263,7 @@ impl Scripted {
         server
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
@@ -273,7 +273,7 @@ impl Scripted {
         self.requests.lock().unwrap().clone()
     }
 
-    /// The first lines of what came so far.
+    /// Returns the first lines of the requests so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.requests().iter().map(Request::line).collect()
     }
@@ -318,7 +318,7 @@ fn serve(
     answer.send(&mut stream, request.method == "HEAD")
 }
 
-/// As much of a request's body as comes.
+/// Reads as much of a request's body as arrives.
 fn body(request: &Request, reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     let mut body = Vec::new();
     if request.header("transfer-encoding") == Some("chunked") {

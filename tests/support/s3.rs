@@ -1,8 +1,8 @@
-//! An S3 server for tests: moto, which is made for that and comes from Python's registry.
+//! An S3 server for tests: moto, which is made for tests and comes from Python's package index.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test may start programs, and ends by a panic"
+    reason = "tests start programs and panic on failure"
 )]
 
 use std::fs;
@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use super::env::skip;
 
-/// A bucket `cache` on a server of the test's own; it ends with this value.
+/// A bucket `cache` on a server for one test, stopped on drop.
 pub(crate) struct S3Server {
     child: Child,
     address: SocketAddr,
     directory: tempfile::TempDir,
 }
 
-/// Path at which `tests/run` puts the program: beside what cargo makes.
+/// Returns the path to which `tests/run` installs the program, in cargo's target directory.
 fn program() -> PathBuf {
     if let Some(given) = std::env::var_os("RBUILD_TEST_MOTO") {
         return given.into();
@@ -32,7 +32,7 @@ fn program() -> PathBuf {
 }
 
 impl S3Server {
-    /// Starts one; `None` where the program is missing.
+    /// Starts a server. Returns `None` if the program is missing.
     pub(crate) fn start() -> Option<Self> {
         let program = program();
         if !program.exists() {
@@ -60,12 +60,12 @@ impl S3Server {
         Some(server)
     }
 
-    /// Options of rbuild for this server.
+    /// Returns the options of a cache on this server.
     pub(crate) fn cache(&self) -> String {
         format!("type=s3,bucket=cache,endpoint_url=http://{},use_path_style=true", self.address)
     }
 
-    /// Sends a request with a signature that is none, which this server takes.
+    /// Sends a request with an invalid signature, which this server accepts.
     pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let head = format!(
@@ -84,18 +84,18 @@ impl S3Server {
         (status.split(' ').nth(1).unwrap().parse().unwrap(), body)
     }
 
-    /// All that it has said.
+    /// Returns the log of the server.
     fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
-    /// Forgets what it was asked so far.
+    /// Forgets the requests so far.
     pub(crate) fn forget(&self) {
         fs::write(self.directory.path().join("log"), "").unwrap();
     }
 
-    /// Returns the requests since then for keys that begin so, as in `PUT blobs/sha256:…`, without
-    /// queries; sorted.
+    /// Returns the keys that begin with `prefix` and were requested with `method` since `forget`,
+    /// without queries, sorted.
     pub(crate) fn asked(&self, method: &str, prefix: &str) -> Vec<String> {
         let log = self.log();
         let start = format!("{method} /cache/{prefix}");

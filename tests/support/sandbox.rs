@@ -1,9 +1,9 @@
-//! A root file system of busybox, and directories to run commands in.
+//! A root file system with busybox, and directories to run commands in.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -26,7 +26,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// Makes the directories; `/proc`, `/sys` and `/dev` are not among them.
+    /// Creates the directories, without `/proc`, `/sys` and `/dev`.
     pub(crate) fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let base = directory.path().join("base");
@@ -41,7 +41,7 @@ impl Fixture {
         Self { directory }
     }
 
-    /// A path below the directory of all.
+    /// Returns a path below the fixture's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -57,8 +57,8 @@ const APPLETS: &str = "sh ls cat echo true false id pwd hostname env sleep mkdir
                        kill mount umount ip stat find test head tail wc sort readlink mknod \
                        chroot unshare grep sed dd setsid chmod chown tr ping";
 
-/// Ways up, by `..` and out of a chroot, to a file `$MARK` of the host or to another root. Says only `tried` when
-/// there is none; needs busybox.
+/// Script that tries to climb, by `..` and out of a chroot, to a file `$MARK` of the host or to
+/// another root. Prints only `tried` if that is not possible. Needs busybox.
 pub(crate) const WAYS_UP: &str = "\
 up() { for i in 1 2 3 4 5 6 7 8; do cd -P ..; done; }
 /bin/busybox ls -d /../$MARK ./$MARK
@@ -78,17 +78,17 @@ pub(crate) fn open(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
-/// As above, but shared.
+/// Opens a file or directory as a shared descriptor.
 pub(crate) fn share(path: &Path) -> Arc<OwnedFd> {
     Arc::new(open(path))
 }
 
-/// `sh -c script` as root.
+/// Returns the spec of `sh -c script` as root.
 pub(crate) fn shell(script: &str) -> RunSpec {
     command(&["/bin/sh", "-c", script])
 }
 
-/// `argv` as root with a small environment.
+/// Returns the spec of `argv` as root, with a small environment.
 pub(crate) fn command(argv: &[&str]) -> RunSpec {
     RunSpec {
         argv: argv.iter().map(Into::into).collect(),
@@ -125,14 +125,14 @@ pub(crate) fn run_in(rootfs: &Rootfs, spec: &RunSpec) -> Result<Done, SandboxErr
     Ok(Done { exit, stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// An ordinary user with subordinate ids, made when there is none.
+/// An ordinary user with subordinate ids, created if there is none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TestUser {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
-/// The user that `RBUILD_TEST_USER` names; as root a new one when it names none.
+/// Returns the user that `RBUILD_TEST_USER` names. If it names none, root uses a new one.
 pub(crate) fn test_user() -> Result<TestUser, String> {
     static USER: OnceLock<Result<TestUser, String>> = OnceLock::new();
     USER.get_or_init(|| {
@@ -160,18 +160,19 @@ fn number(option: &str, user: &str) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Says that a test needs something that is not here; fails when `RBUILD_REQUIRE` is set.
+/// Reports that something a test needs is missing. Fails if `RBUILD_REQUIRE` is set.
 pub(crate) fn skip(what: &str) {
     assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required, but missing: {what}");
     eprintln!("SKIP: {what}");
 }
 
-/// Returns whether this process may do everything itself.
+/// Returns whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// This test program again, to run only the test `name`, as an ordinary user if this is root.
+/// Returns a command that runs only the test `name` of this test program, as `user` if there is
+/// one.
 pub(crate) fn this_program(name: &str, user: Option<TestUser>) -> Command {
     let program = std::env::current_exe().unwrap();
     let mut command = match user {

@@ -1,4 +1,4 @@
-//! The project's own files, as the tests about the project see them.
+//! The project's own files, for the tests about the project.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests read files")]
 
 use std::fs;
@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 /// A text file of the checkout.
 #[derive(Debug)]
 pub(crate) struct SourceText {
-    /// Below the checkout, as in `src/tree/mod.rs`.
+    /// Relative to the checkout, as in `src/tree/mod.rs`.
     pub(crate) path: String,
     pub(crate) text: String,
 }
 
 impl SourceText {
-    /// The lines up to the unit tests, which stand at the end of a file; none of a file of tests.
+    /// Returns the lines before the unit tests, which are at the end of a file; none for a file of
+    /// tests.
     pub(crate) fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let of_tests = self.path.ends_with("/tests.rs") || self.path.starts_with("tests/");
         let lines = self.text.lines().take_while(|line| *line != "#[cfg(test)]");
         (1..).zip(lines).filter(move |_| !of_tests)
     }
 
-    /// The code without comments; what strings say stays.
+    /// Returns the code without comment lines. The contents of strings stay.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.code_lines()
             .map(|(number, line)| (number, line.trim_start()))
@@ -28,12 +29,12 @@ impl SourceText {
     }
 }
 
-/// The directory of the checkout.
+/// Returns the directory of the checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below `directory` that are text, in the order of their paths.
+/// Returns all text files below `directory`, sorted by path.
 pub(crate) fn texts_below(directory: &str) -> Vec<SourceText> {
     let mut files = Vec::new();
     collect(&root().join(directory), &mut files);
@@ -42,12 +43,12 @@ pub(crate) fn texts_below(directory: &str) -> Vec<SourceText> {
     files
 }
 
-/// The text of one file.
+/// Returns the text of one file.
 pub(crate) fn text_of(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// All `.rs` files below `directory`.
+/// Returns all `.rs` files below `directory`.
 pub(crate) fn rust_below(directory: &str) -> Vec<SourceText> {
     let mut files = texts_below(directory);
     files.retain(|file| file.path.ends_with(".rs"));

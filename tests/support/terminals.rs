@@ -1,22 +1,22 @@
-//! The parts between question marks: the languages of which
-//! `grammar/weights.toml` has samples. Each takes as much as it can.
-#![expect(clippy::panic, clippy::string_slice, reason = "a test stops where it fails")]
+//! The special sequences (`? … ?`) of the grammar, of which `grammar/weights.toml` has samples.
+//! Each matches as much as it can.
+#![expect(clippy::panic, clippy::string_slice, reason = "tests panic on failure")]
 
 use serde::de::IgnoredAny;
 
 use super::generate::argument;
 
-/// Surroundings of the text that is read.
+/// The context of the text that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scene {
     /// The escape character in force.
     pub(crate) escape: char,
-    /// True if `'` and `"` quote: not in a heredoc.
+    /// True if `'` and `"` quote, which they do not in a heredoc.
     pub(crate) quotes: bool,
 }
 
 impl Scene {
-    /// How many bytes of `rest` the terminal `name` takes, if it stands there.
+    /// Returns how many bytes of `rest` the terminal `name` matches, if it matches.
     pub(crate) fn terminal(self, name: &str, rest: &str) -> Option<usize> {
         let Self { escape, quotes } = self;
         let looks = |holds: bool| holds.then_some(0);
@@ -62,12 +62,12 @@ impl Scene {
         }
     }
 
-    /// Terminals of `dockerfile.ebnf`, by name.
+    /// Matches the terminals of `dockerfile.ebnf`.
     fn of_instruction(self, name: &str, rest: &str) -> Option<usize> {
         match name {
             "IMAGE" | "PATH" | "PORT" | "SHELL" | "FLAG_TEXT" => word(rest),
             "PLATFORM" | "MODE" | "CHECKSUM" => Some(word(rest).unwrap_or(0)),
-            // No variable: stages are known before the build starts.
+            // Variables are not allowed: stages are known before the build starts.
             "STAGE" => Some(word(rest).unwrap_or(0)).filter(|n| !rest[..*n].contains('$')),
             "LEGACY_NAME" => {
                 let first = &rest[..self.quoted_word(rest)];
@@ -98,7 +98,7 @@ impl Scene {
         }
     }
 
-    /// The length of a word that ends at a blank outside of quotes; a quote may stay open.
+    /// Returns the length of a word that ends at a blank outside of quotes. A quote may stay open.
     fn quoted_word(self, text: &str) -> usize {
         let mut quote = None;
         let mut escaped = false;
@@ -119,7 +119,7 @@ impl Scene {
     }
 }
 
-/// Matches what separates words of an instruction.
+/// Returns whether a character separates words of an instruction.
 pub(crate) const fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\x0b' | '\x0c' | '\r')
 }
@@ -169,8 +169,8 @@ fn begins_with_domain(rest: &str) -> bool {
     rest.split_once('/').is_some_and(|(first, _)| looks_so(first))
 }
 
-/// The instructions of a Dockerfile without directives and heredocs: comments left out, continued
-/// lines joined.
+/// Returns the instructions of a Dockerfile without directives and heredocs: comments are left out,
+/// continued lines are joined.
 pub(crate) fn instructions(text: &str, escape: char) -> Vec<String> {
     let mut found = Vec::new();
     let mut open: Option<String> = None;

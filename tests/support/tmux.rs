@@ -1,5 +1,5 @@
-//! A terminal that a test can look at: a tmux server of its own.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "tests say what they mean with them")]
+//! A terminal that a test can read, with its own tmux server.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::env::Env;
 
-/// Time limit of all waiting.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A terminal in which something runs.
+/// A terminal in which a program runs.
 #[derive(Debug)]
 pub(crate) struct Terminal<'a> {
     env: &'a Env,
@@ -19,7 +19,8 @@ pub(crate) struct Terminal<'a> {
 
 impl<'a> Terminal<'a> {
     /// Runs rbuild with these arguments in a terminal of this size. When it ends, `exit=` and its
-    /// status come below; words with `=` before the first that is none are variables.
+    /// status are printed below. Words with `=` before the first word without are environment
+    /// variables.
     pub(crate) fn rbuild(env: &'a Env, size: (u16, u16), args: &[&str]) -> Self {
         let n_variables = args.iter().take_while(|word| word.contains('=')).count();
         let (variables, args) = args.split_at(n_variables);
@@ -27,7 +28,7 @@ impl<'a> Terminal<'a> {
         let words = |words: &[&str]| words.iter().map(quoted).collect::<Vec<_>>().join(" ");
         let (variables, args) = (words(variables), words(args));
         let program = env!("CARGO_BIN_EXE_rbuild");
-        // The shell lives until the terminal goes; what ends rbuild does not end it.
+        // The shell lives as long as the terminal. Signals that end rbuild do not end it.
         Self::shell(
             env,
             size,
@@ -38,7 +39,7 @@ impl<'a> Terminal<'a> {
         )
     }
 
-    /// Runs a script of the shell.
+    /// Runs a shell script.
     pub(crate) fn shell(env: &'a Env, (columns, rows): (u16, u16), script: &str) -> Self {
         let socket = (0..).map(|n| env.path(&format!("tmux.{n}"))).find(|path| !path.exists());
         let terminal = Self { env, socket: socket.unwrap() };
@@ -60,17 +61,17 @@ impl<'a> Terminal<'a> {
         self.tmux(&["capture-pane", "-p"]).trim_end().to_owned()
     }
 
-    /// The same with the sequences of colours.
+    /// Returns the screen with its colour sequences.
     pub(crate) fn colours(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"]).trim_end().to_owned()
     }
 
-    /// Everything that can be scrolled to, lines that wrap in one.
+    /// Returns the screen and everything scrolled off it, with wrapped lines joined.
     pub(crate) fn all(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]).trim_end().to_owned()
     }
 
-    /// Returns the cursor's position, from 0; nothing when it is hidden.
+    /// Returns the cursor's position, from 0, or `None` if it is hidden.
     pub(crate) fn cursor(&self) -> Option<(u16, u16)> {
         let text = self.tmux(&["display", "-p", "#{cursor_flag} #{cursor_x} #{cursor_y}"]);
         let numbers: Vec<u16> = text.split_whitespace().map(|n| n.parse().unwrap()).collect();
@@ -78,7 +79,7 @@ impl<'a> Terminal<'a> {
         (is_shown == 1).then_some((x, y))
     }
 
-    /// Types keys, as tmux calls them.
+    /// Types keys, by their tmux names.
     pub(crate) fn keys(&self, keys: &str) {
         self.tmux(&["send-keys", keys]);
     }
@@ -88,7 +89,7 @@ impl<'a> Terminal<'a> {
         self.tmux(&["resize-window", "-x", &columns, "-y", &rows]);
     }
 
-    /// Waits until the screen is as `is` wants it.
+    /// Waits until `is` returns true for the screen. Returns the screen.
     #[track_caller]
     pub(crate) fn until(&self, is: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
@@ -102,13 +103,14 @@ impl<'a> Terminal<'a> {
         }
     }
 
-    /// Waits until all of this is on the screen.
+    /// Waits until all parts are on the screen. Returns the screen.
     #[track_caller]
     pub(crate) fn until_shown(&self, parts: &[&str]) -> String {
         self.until(|screen| parts.iter().all(|part| screen.contains(part)))
     }
 
-    /// Waits until rbuild has ended; gives all that it left, and checks its status.
+    /// Waits until rbuild has ended, and checks its exit status. Returns everything that it left on
+    /// the terminal.
     #[track_caller]
     pub(crate) fn ended(&self, code: i32) -> Vec<String> {
         self.until(|screen| screen.contains("exit="));
@@ -124,7 +126,7 @@ impl Drop for Terminal<'_> {
     fn drop(&mut self) {
         let mut command = self.env.program("tmux");
         drop(command.arg("-S").arg(&self.socket).arg("kill-server").output());
-        // It says so before it goes.
+        // The server confirms before it ends.
         let start = Instant::now();
         let lives = || self.env.processes().iter().any(|process| process.contains("tmux"));
         while start.elapsed() < PATIENCE && lives() {
