@@ -1,8 +1,8 @@
-//! A user without subordinate ids, capabilities and namespaces: everything but RUN.
+//! A user without subordinate ids, capabilities and namespaces can do everything except RUN.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests say what they mean with them"
+    reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
@@ -14,14 +14,15 @@ use crate::support::env::{Done, Env};
 use crate::support::namespace::Namespace;
 use crate::support::registry::DockerRegistry;
 
-/// Returns the command of rbuild as the user `id`, who has no right that a container could lack.
+/// Returns the command for rbuild as the user `id`, without any privilege that a container may
+/// lack.
 fn command(env: &Env, id: u32, store: &str, args: &[&str]) -> Command {
     let mut command = bare_command(env, id);
     command.args(["--root", store]).args(args);
     command
 }
 
-/// The same without arguments.
+/// Returns the same command without arguments.
 fn bare_command(env: &Env, id: u32) -> Command {
     let id = id.to_string();
     let mut command = env.program("setpriv");
@@ -39,18 +40,19 @@ fn rbuild(env: &Env, id: u32, store: &str, args: &[&str]) -> Done {
     Done::of(command(env, id, store, args).output().unwrap())
 }
 
-/// An environment of a user who is not in `/etc/subuid`.
+/// Returns an environment of a user who is not in `/etc/subuid`.
 fn env_of_nobody() -> Option<(Env, u32)> {
     let id = 1_710_000_000 + std::process::id();
     Some((Env::owned_by(id)?, id))
 }
 
-/// An archive with owners, modes that its owner cannot read, a set-user-ID bit, links and a device.
+/// Returns an archive with owners, modes that its owner cannot read, a set-user-ID bit, links and a
+/// device.
 fn archive() -> Vec<u8> {
     with_files(tar::Builder::new(Vec::new()))
 }
 
-/// The same with a Dockerfile, which makes it a context.
+/// Returns the same archive with a Dockerfile, which makes it a context.
 fn context_archive() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let dockerfile = b"FROM scratch\nCOPY . /all\n";
@@ -110,7 +112,7 @@ fn priv_image_without_run_needs_no_rights() {
         run(&["build", "base", "-t", "base:1", "--reproducible"]).ok();
         let args = ["build", "context", "-t", "app", "--reproducible", "--quiet"];
         ids.push(run(&args).ok().stdout);
-        // The cache has it.
+        // Cached this time.
         ids.push(run(&args).ok().stdout);
     };
     build(&|args| rbuild(&env, id, "store", args));
@@ -150,7 +152,7 @@ fn priv_home_that_cannot_be_written_to_is_an_error_with_advice() {
     }
 }
 
-/// The content of a sparse file is not in one piece in its archive.
+/// The content of a sparse file is not contiguous in its archive.
 #[test]
 fn priv_sparse_file_of_a_base_is_copied_without_rights() {
     let Some((env, id)) = env_of_nobody() else { return };
@@ -217,7 +219,8 @@ fn priv_doctor_tells_whether_run_works() {
     assert_eq!(env.leftovers("store"), "");
 }
 
-/// As in docker's default profile: root may give files away, but may neither mount nor create namespaces.
+/// As in Docker's default profile: root may change owners, but may neither mount nor create
+/// namespaces.
 #[test]
 fn priv_root_of_a_container_builds_without_namespaces() {
     let Some((env, id)) = env_of_nobody() else { return };
