@@ -7,7 +7,10 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bounds::{layout, sparse_tar};
 use crate::support::env::{Done, Env};
@@ -227,11 +230,12 @@ fn priv_root_of_a_container_builds_without_namespaces() {
     let ids = Namespace::new(id, id + 1, 65_536);
     let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && \
                   exec setpriv --bounding-set=-sys_admin \"$0\" --root store \"$@\"";
-    let contained = |args: &[&str]| {
+    let command = |args: &[&str]| {
         let mut command = ids.program(&env, "sh");
         command.args(["-c", forbid, env!("CARGO_BIN_EXE_rbuild")]).args(args);
-        Done::of(command.output().unwrap())
+        command
     };
+    let contained = |args: &[&str]| Done::of(command(args).output().unwrap());
     env.write("files.tar", archive());
     env.write("Dockerfile", WITHOUT_RUN);
     contained(&["build", "base", "-t", "base:1", "--reproducible"]).ok();
@@ -242,6 +246,18 @@ fn priv_root_of_a_container_builds_without_namespaces() {
     env.write("Dockerfile", "FROM base:1\nRUN true\n");
     contained(&["build", "context"])
         .fails(3, &["cannot create a user namespace", "max_user_namespaces"]);
+
+    // It waits for a Dockerfile. The second signal ends it at once: signals were blocked for the
+    // attempt only.
+    let mut waiting = command(&["build", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(waiting.try_wait().unwrap().is_none());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while waiting.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "SIGTERM does not end it");
+        kill_process(Pid::from_child(&waiting), Signal::TERM).unwrap();
+        std::thread::sleep(Duration::from_millis(400));
+    }
 }
 
 /// Layers that a user's rbuild unpacked under subordinate ids are read if their modes permit it.
