@@ -174,7 +174,7 @@ impl Watcher<'_> {
             (SIGTSTP, None) => stop_here(),
             _ if ENDS.contains(&signal) && self.is_repetition() => {}
             _ => {
-                match self.stop.take().filter(|stop| ENDS.contains(&signal) && !stop.is_planning())
+                match self.stop.take().filter(|stop| ENDS.contains(&signal) && !stop.ends_at_once())
                 {
                     Some(stop) => {
                         let _first = self.cancelled.set(Instant::now());

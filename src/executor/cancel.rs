@@ -17,8 +17,8 @@ pub struct CancelSwitch {
     state: AtomicU8,
     read_end: OwnedFd,
     write_end: OwnedFd,
-    /// True while the build computes a plan, which never reads the switch.
-    is_planning: AtomicBool,
+    /// True while the build computes a plan or reads standard input, which never look at the switch.
+    ends_at_once: AtomicBool,
     /// Cancels transfers if the caller interrupts. After a failed step they go on, since caches are
     /// exported then.
     transfers: Option<Cancellation>,
@@ -32,8 +32,8 @@ impl CancelSwitch {
     pub fn new() -> std::io::Result<Self> {
         let (read_end, write_end) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let (state, is_planning) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
-        Ok(Self { state, read_end, write_end, is_planning, transfers: None })
+        let (state, ends_at_once) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
+        Ok(Self { state, read_end, write_end, ends_at_once, transfers: None })
     }
 
     /// Makes an interrupt cancel the transfers of a client, too.
@@ -80,17 +80,17 @@ impl CancelSwitch {
 
     /// Does work that neither reads the switch nor leaves anything to clean up: a signal may end
     /// the process meanwhile.
-    pub fn planning<R>(&self, work: impl FnOnce() -> R) -> R {
-        self.is_planning.store(true, Ordering::SeqCst);
+    pub fn end_at_once_during<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.ends_at_once.store(true, Ordering::SeqCst);
         let done = work();
-        self.is_planning.store(false, Ordering::SeqCst);
+        self.ends_at_once.store(false, Ordering::SeqCst);
         done
     }
 
     /// True while a cancellation would have no effect, and the process can be ended without harm.
     #[must_use]
-    pub fn is_planning(&self) -> bool {
-        self.is_planning.load(Ordering::SeqCst)
+    pub fn ends_at_once(&self) -> bool {
+        self.ends_at_once.load(Ordering::SeqCst)
     }
 
     /// Returns whether the build is cancelled, for any reason.

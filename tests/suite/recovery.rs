@@ -16,9 +16,9 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::env::{Done, Env, Who, as_root_and_as_user, skip};
@@ -34,6 +34,7 @@ as_root_and_as_user!(
     long_path_of_a_store_works_or_is_an_error_at_once,
     signal_to_the_whole_group_ends_the_build_in_order,
     signal_while_a_build_starts_ends_it_cleanly,
+    signal_while_standard_input_is_read_ends_the_build,
 );
 
 /// Returns the only file of a directory.
@@ -284,6 +285,23 @@ fn signal_while_a_build_starts_ends_it_cleanly(who: Who) {
             || output.status.signal() == Some(Signal::TERM.as_raw());
         assert!(is_ended, "after {delay_ms} ms: {:?}, {said}", output.status);
         assert!(!said.contains("cannot"), "{said}");
+    }
+}
+
+fn signal_while_standard_input_is_read_ends_the_build(who: Who) {
+    let env = Env::of(who);
+    for args in [&["build", "-"][..], &["build", "context", "-f", "-"]] {
+        let mut command = env.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        sleep(Duration::from_millis(300));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        // `wait` would close the pipe, which ends the build, too.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "{args:?}: SIGTERM does not end it");
+            sleep(Duration::from_millis(10));
+        }
     }
 }
 

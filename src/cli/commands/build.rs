@@ -272,9 +272,11 @@ impl BuildCommand<'_> {
         let Self { args, environment, services, input, reporter } = self;
         let (source, style) = (&input.dockerfile, environment.style());
         let stop = services.cancel;
-        let (dockerfile, diagnostics) = stop.planning(|| read_dockerfile(input, environment))?;
+        let (dockerfile, diagnostics) =
+            stop.end_at_once_during(|| read_dockerfile(input, environment))?;
         let options = options(args, environment, services, input, dockerfile, outputs)?;
-        let mut warnings = stop.planning(|| check::before_build(&options, source, diagnostics));
+        let mut warnings =
+            stop.end_at_once_during(|| check::before_build(&options, source, diagnostics));
         if let Some(errors) = check::violation(&options, &warnings) {
             return Err(CliError::of_diagnostics(errors, source, style, Exit::Build));
         }
@@ -301,8 +303,9 @@ impl BuildCommand<'_> {
             Ok(built) => {
                 warnings.extend(built.iter().flat_map(|(built, _)| built.warnings.clone()));
             }
-            Err(_) => warnings
-                .extend(stop.planning(|| check::after_failure(&options, source, services.store))),
+            Err(_) => warnings.extend(
+                stop.end_at_once_during(|| check::after_failure(&options, source, services.store)),
+            ),
         }
         reporter.warnings(&warnings, source);
         let done = done.map_err(|error| self.failed(&error, session.as_deref()))?;

@@ -112,17 +112,20 @@ impl ContextArg {
         now_s: i64,
     ) -> Result<Input> {
         let fetched = match self {
-            Self::Directory(path) => return local(args, path),
+            Self::Directory(path) => {
+                // Its Dockerfile may come from standard input.
+                return services.cancel.end_at_once_during(|| local(args, path));
+            }
             Self::Nothing => return Ok(Input::nothing()),
             Self::Remote(remote) => {
                 let text = format!("fetching the context {}", redacted(&args.shown_context()));
                 (services.events)(Event::Note { text });
                 executor::fetch_context(services, &remote, now_s)
             }
-            Self::Stdin => {
+            Self::Stdin => services.cancel.end_at_once_during(|| {
                 let mut stdin = std::io::stdin().lock();
                 executor::context_of_stream(services, &mut stdin, "standard input")
-            }
+            }),
         };
         let fetched = fetched.map_err(|error| fetch_error(&error))?;
         let path = fetched.path().to_owned();
@@ -132,7 +135,7 @@ impl ContextArg {
             return Err(usage(text));
         }
         let dockerfile = if dockerfile::is_stdin(args) {
-            dockerfile::of_stdin()?
+            services.cancel.end_at_once_during(dockerfile::of_stdin)?
         } else {
             dockerfile_in(args, &fetched)?
         };

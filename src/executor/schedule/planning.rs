@@ -43,7 +43,7 @@ fn complete(
     loop {
         let stop = inputs.services.cancel;
         let outcome = stop
-            .planning(|| plan::plan(file, request, known))
+            .end_at_once_during(|| plan::plan(file, request, known))
             .map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
         match outcome {
             Outcome::Ready(plan) => return Ok(*plan),
