@@ -166,9 +166,20 @@ impl<'a> RecordedMaps<'a> {
         }
         let draft = home.join(DRAFT);
         pathio::remove_dir_all(&draft)?;
-        private_files::create_directory(&draft).context("create directory", &draft)?;
-        own.iter().try_for_each(|pair| create_pair(&draft, *pair))?;
-        pathio::rename(&draft, &home.join(format!("{}-{}", self.next, self.marks)))?;
+        let recorded = self.write_new(&draft, own);
+        if recorded.is_err() {
+            // It may use the last inodes of a full disk.
+            let _removed = pathio::remove_dir_all(&draft);
+        }
+        recorded
+    }
+
+    /// Writes a new map as `draft`, and renames it.
+    fn write_new(&self, draft: &Path, own: &BTreeSet<IdPair>) -> Result<IdMap, PathError> {
+        let home = self.root.join(ID_MAPS);
+        private_files::create_directory(draft).context("create directory", draft)?;
+        own.iter().try_for_each(|pair| create_pair(draft, *pair))?;
+        pathio::rename(draft, &home.join(format!("{}-{}", self.next, self.marks)))?;
         rustix::fs::fsync(&self.directory).context("sync", &home)?;
         Ok(IdMap::numbered(self.next))
     }

@@ -15,7 +15,7 @@
 //! builds/               events of builds, a file for each
 //! cache-mounts/<key>/   directories of RUN --mount=type=cache; see `cache_mounts`
 //! id-maps/              user and group ids under which processes saw the store; see `id_maps`
-//! reserve-1, reserve-2  space that is freed on a full disk; see `reserve`
+//! reserve-1 … -4       space that is freed on a full disk; see `reserve`
 //! locks/in-use          held shared by every process that uses the store
 //! locks/index           held while tables of the index are created, or an id map is recorded
 //! locks/<key>           held while a step runs

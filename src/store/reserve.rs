@@ -8,15 +8,15 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, statvfs, unlink};
 use super::free_space::NoSpace;
 use super::private_files;
 
-/// Names of the reserve files. There are two because SQLite creates two files, `-wal` and `-shm`,
-/// which need inodes as well.
-const FILES: [&str; 2] = ["reserve-1", "reserve-2"];
+/// Names of the reserve files. There are several because inodes are needed as well: SQLite creates two
+/// files, `-wal` and `-shm`, and rbuild a lock file and a temporary one.
+const FILES: [&str; 4] = ["reserve-1", "reserve-2", "reserve-3", "reserve-4"];
 /// Length of each reserve file, bytes.
-const FILE_BYTES: u64 = 256 * 1024;
+const FILE_BYTES: u64 = 128 * 1024;
 /// Maximum number of bytes that the index needs while a few records are removed.
 const INDEX_BYTES: u64 = 512 * 1024;
 /// Minimum free space, bytes, at which the reserve files are created: they and the index fit.
-const ENOUGH_BYTES: u64 = 2 * FILE_BYTES + INDEX_BYTES;
+const ENOUGH_BYTES: u64 = 4 * FILE_BYTES + INDEX_BYTES;
 
 /// The reserve files of an open store.
 #[derive(Debug)]
@@ -31,18 +31,21 @@ impl Reserve {
     /// Errors are ignored: only a later command that frees space needs them.
     ///
     /// # Errors
-    /// [`NoSpace`] if the store has no index yet and the disk is nearly full. An index that fills the
-    /// disk could not be opened again, so `prune` could free nothing.
+    /// [`NoSpace`] if the store has no index yet, and the index and the files do not both fit. An
+    /// index that fills the disk could not be opened again, so `prune` could free nothing.
     pub(super) fn keep(root: &Path) -> Result<Self, NoSpace> {
-        if !is_there(root) {
-            let missing = free_bytes(root).and_then(|free| missing_bytes(ENOUGH_BYTES, free));
-            match missing {
-                None => make(root),
-                Some(full) if !has_index(root) => return Err(full),
-                Some(_full) => {}
-            }
+        if is_there(root) {
+            return Ok(Self { taken: None });
         }
-        Ok(Self { taken: None })
+        let missing = free_bytes(root).and_then(|free| missing_bytes(ENOUGH_BYTES, free));
+        if missing.is_none() {
+            make(root);
+        }
+        let missing = missing.or_else(|| (!has_inodes(root)).then_some(NoSpace::NoInodes));
+        match missing {
+            Some(missing) if !has_index(root) => Err(missing),
+            _ => Ok(Self { taken: None }),
+        }
     }
 
     /// Removes the files if the disk is nearly full, until the value is dropped.

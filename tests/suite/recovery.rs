@@ -357,9 +357,14 @@ struct SmallStore<'a>(&'a Env);
 
 impl<'a> SmallStore<'a> {
     fn new(env: &'a Env) -> Self {
+        Self::with_options(env, "size=32m")
+    }
+
+    fn with_options(env: &'a Env, options: &str) -> Self {
         fs::create_dir(env.path("store")).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=32m,mode=700", "none"]).arg(env.path("store"));
+        let options = format!("mode=700,{options}");
+        mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(env.path("store"));
         assert!(mount.status().unwrap().success());
         Self(env)
     }
@@ -431,6 +436,34 @@ fn priv_store_of_a_nearly_full_disk_can_be_freed_or_is_not_created() {
 
 /// If a layer is unpacked while it is written, the writer gets EPIPE when the unpacker finds the
 /// disk full.
+#[test]
+fn priv_store_with_few_inodes_can_be_freed_or_is_not_created() {
+    let Some(who) = Who::root() else { return };
+    let mut n_created = 0;
+    for n_inodes in 8..48 {
+        let env = Env::of(who);
+        let store = SmallStore::with_options(&env, &format!("size=32m,nr_inodes={n_inodes}"));
+        let built = env.build("FROM scratch\nCOPY Dockerfile /a\n", &["-t", "app"]);
+        let index = fs::metadata(env.path("store/index.db"));
+        if built.code != Some(0) {
+            let causes = ["inodes left", "No space left on device"];
+            let is_told = causes.iter().any(|cause| built.stderr.contains(cause));
+            assert!(is_told, "{n_inodes}: {}", built.stderr);
+        }
+        if index.is_ok_and(|found| found.len() > 0) {
+            n_created += 1;
+            for number in 0..n_inodes {
+                drop(fs::File::create(env.path("store").join(format!("filler-{number}"))));
+            }
+            for command in [&["du"][..], &["images"], &["prune"], &["prune", "--all"]] {
+                env.rbuild(command).ok();
+            }
+        }
+        drop(store);
+    }
+    assert!((10..35).contains(&n_created), "{n_created}");
+}
+
 #[test]
 fn priv_full_disk_is_not_reported_as_a_broken_pipe() {
     let Some(who) = Who::root() else { return };
