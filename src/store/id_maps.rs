@@ -57,7 +57,7 @@ impl IdMap {
     /// [`PathError`] if the maps cannot be read or recorded.
     pub(super) fn of_process(root: &Path, user_namespace: bool) -> Result<Self, PathError> {
         // A process without CAP_CHOWN (capabilities(7)) only reads the index.
-        if !may_give_files_away() {
+        if !may_give_files_away(root)? {
             return Ok(Self { number: 0, may_unpack: false });
         }
         let Some(known) = RecordedMaps::read(root, user_namespace)? else {
@@ -186,9 +186,9 @@ impl<'a> RecordedMaps<'a> {
 }
 
 /// Returns whether this process may change owners of files to any id (`CAP_CHOWN`, capabilities(7)).
-fn may_give_files_away() -> bool {
-    let held = rustix::thread::capabilities(None);
-    held.is_ok_and(|held| held.effective.contains(CapabilitySet::CHOWN))
+fn may_give_files_away(root: &Path) -> Result<bool, PathError> {
+    let held = rustix::thread::capabilities(None).context("learn who may own files in", root)?;
+    Ok(held.effective.contains(CapabilitySet::CHOWN))
 }
 
 /// Returns the files of a map, and whether this process sees each with the owners in its name.

@@ -135,7 +135,11 @@ impl<'a> DiskTarget<'a> {
             buffer: Vec::new(),
             space: SpaceGuard::default(),
             own_ids: (!passes_group_on).then(ids),
-            own_mode: if may_override_modes() { 0 } else { Mode::RWXU.bits() },
+            own_mode: if options.ownership || may_override_modes()? {
+                0
+            } else {
+                Mode::RWXU.bits()
+            },
         })
     }
 
@@ -333,9 +337,10 @@ impl<'a> DiskTarget<'a> {
 
 /// Returns whether this process can read files whatever their mode (`CAP_DAC_OVERRIDE`,
 /// capabilities(7)).
-fn may_override_modes() -> bool {
-    let held = rustix::thread::capabilities(None);
-    held.is_ok_and(|held| held.effective.contains(CapabilitySet::DAC_OVERRIDE))
+fn may_override_modes() -> Result<bool> {
+    let root = TreePath::root();
+    let held = rustix::thread::capabilities(None).context("unpack files in", root.as_path())?;
+    Ok(held.effective.contains(CapabilitySet::DAC_OVERRIDE))
 }
 
 /// Hashes the zeros that a hole reads as.
