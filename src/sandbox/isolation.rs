@@ -11,7 +11,7 @@ use super::user_namespace::{self, Entered};
 /// The refusal of a namespace, if there was one. It is set once, before any thread starts.
 static REFUSAL: OnceLock<Refusal> = OnceLock::new();
 
-/// Why this process can run no step.
+/// The reason and the remedy of a refused namespace.
 #[derive(Debug)]
 struct Refusal {
     reason: String,

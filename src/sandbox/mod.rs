@@ -19,6 +19,7 @@ mod caps;
 mod child;
 mod detached_mount;
 mod devices;
+mod entry_report;
 mod error;
 mod isolation;
 mod kept_mounts;

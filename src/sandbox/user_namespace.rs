@@ -19,6 +19,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use super::caps;
+use super::entry_report::EntryReport;
 use super::error::SandboxError;
 use super::sys::{clone, fork, signal};
 use crate::pathio::{self, program};
@@ -30,56 +31,6 @@ pub enum Entered {
     AlreadyPrivileged,
     /// A child in a new user and mount namespace, as user 0 there.
     Child,
-}
-
-/// What the child reports to its parent, after each of its two attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Report {
-    /// It is in its new namespaces, or it is user 0 there and may mount.
-    Done,
-    /// The system refuses the namespace, or refuses rights in it.
-    Refused(Errno),
-    /// Another system call failed.
-    Failed(Errno),
-}
-
-impl Report {
-    /// Number of bytes of a report in the pipe.
-    const N_BYTES: usize = 5;
-
-    fn to_bytes(self) -> [u8; Self::N_BYTES] {
-        let (kind, errno) = match self {
-            Self::Done => (0, 0),
-            Self::Refused(errno) => (1, errno.raw_os_error()),
-            Self::Failed(errno) => (2, errno.raw_os_error()),
-        };
-        let [a, b, c, d] = errno.to_ne_bytes();
-        [kind, a, b, c, d]
-    }
-
-    /// Reads a report; `None` if the child ended without one.
-    fn read(pipe: &OwnedFd) -> Option<Self> {
-        let mut bytes = [0; Self::N_BYTES];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes));
-        if read != Ok(Self::N_BYTES) {
-            return None;
-        }
-        let [kind, a, b, c, d] = bytes;
-        let errno = || Errno::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
-        Some(match kind {
-            0 => Self::Done,
-            1 => Self::Refused(errno()),
-            _ => Self::Failed(errno()),
-        })
-    }
-
-    fn result(self) -> Result<(), SandboxError> {
-        match self {
-            Self::Done => Ok(()),
-            Self::Refused(errno) => Err(no_namespace(errno)),
-            Self::Failed(errno) => Err(SandboxError::setup("enter the user namespace", errno)),
-        }
-    }
 }
 
 /// The inode number of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
@@ -141,7 +92,7 @@ fn forwarded_mask() -> signal::Mask {
 
 /// Runs in the child: enters the namespaces and becomes user 0 there. Ends the process if that fails.
 fn enter(parent: Pid, reports: &OwnedFd, mapped: &OwnedFd) {
-    report(reports, fork::unshare_user_and_mounts().map_err(Report::Refused));
+    report(reports, fork::unshare_user_and_mounts().map_err(EntryReport::Refused));
     let mut answer = [0];
     let mapped_well = rustix::io::retry_on_intr(|| rustix::io::read(mapped, &mut answer));
     if mapped_well != Ok(1) {
@@ -152,28 +103,28 @@ fn enter(parent: Pid, reports: &OwnedFd, mapped: &OwnedFd) {
 }
 
 /// Reports to the parent how an attempt ended. Ends the process if it failed.
-fn report(reports: &OwnedFd, result: Result<(), Report>) {
-    let report = result.err().unwrap_or(Report::Done);
+fn report(reports: &OwnedFd, result: Result<(), EntryReport>) {
+    let report = result.err().unwrap_or(EntryReport::Done);
     let written = rustix::io::write(reports, &report.to_bytes());
-    if report != Report::Done || written != Ok(Report::N_BYTES) {
+    if report != EntryReport::Done || written != Ok(EntryReport::N_BYTES) {
         clone::exit_now(1);
     }
 }
 
-fn become_root(parent: Pid) -> Result<(), Report> {
+fn become_root(parent: Pid) -> Result<(), EntryReport> {
     let (root, group) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    rustix::thread::set_thread_res_gid(group, group, group).map_err(Report::Failed)?;
-    rustix::thread::set_thread_res_uid(root, root, root).map_err(Report::Failed)?;
+    rustix::thread::set_thread_res_gid(group, group, group).map_err(EntryReport::Failed)?;
+    rustix::thread::set_thread_res_uid(root, root, root).map_err(EntryReport::Failed)?;
     // After the change of credentials, which clears it (prctl(2), `PR_SET_PDEATHSIG`).
     let signal = Some(Signal::KILL);
-    rustix::process::set_parent_process_death_signal(signal).map_err(Report::Failed)?;
+    rustix::process::set_parent_process_death_signal(signal).map_err(EntryReport::Failed)?;
     if rustix::process::getppid() != Some(parent) {
         clone::exit_now(1);
     }
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     // The first call that needs a right in the namespace: some systems let every user create one
     // and then grant no rights in it (AppArmor's restriction of unprivileged user namespaces).
-    rustix::mount::mount_change(c"/", private).map_err(Report::Refused)
+    rustix::mount::mount_change(c"/", private).map_err(EntryReport::Refused)
 }
 
 /// Runs in the parent: writes the maps and waits. Returns only if the child cannot enter.
@@ -185,9 +136,11 @@ fn serve_child(
 ) -> Result<Infallible, SandboxError> {
     let entered = take_report(reports).and_then(|()| {
         maps.write(child)?;
-        // EPIPE: the child was killed by a signal, so there is no report either.
-        let _ = rustix::io::write(&mapped, b".");
-        take_report(reports)
+        match rustix::io::write(&mapped, b".") {
+            // EPIPE: a signal has killed the child, and its report is missing, too.
+            Ok(_) | Err(Errno::PIPE) => take_report(reports),
+            Err(errno) => Err(SandboxError::setup("wake the process in the namespace", errno)),
+        }
     });
     // Without an answer, a child that waits for its maps ends.
     drop(mapped);
@@ -201,8 +154,11 @@ fn serve_child(
 
 /// Waits for a report of the child.
 fn take_report(reports: &OwnedFd) -> Result<(), SandboxError> {
-    let report = Report::read(reports);
-    report.unwrap_or(Report::Failed(Errno::PIPE)).result()
+    match EntryReport::read(reports).unwrap_or(EntryReport::Failed(Errno::PIPE)) {
+        EntryReport::Done => Ok(()),
+        EntryReport::Refused(errno) => Err(no_namespace(errno)),
+        EntryReport::Failed(errno) => Err(SandboxError::setup("enter the user namespace", errno)),
+    }
 }
 
 /// Waits for the child, and exits like it if a signal killed it: that is then why it did not enter.

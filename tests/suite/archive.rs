@@ -657,7 +657,7 @@ fn priv_a_layer_is_written_and_unpacked_again() {
     let changed = diff_upper(upper.as_fd(), &[], false).unwrap();
     let (listing, tar) = written(changed, upper.as_fd());
     let mut want = sample();
-    // There is no lower directory, so nothing can be removed or hidden.
+    // Without a lower directory, nothing can be removed or hidden.
     want.pop();
     want[0] = node(
         "a",

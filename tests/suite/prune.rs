@@ -218,7 +218,7 @@ fn priv_prune_of_all_asks_on_a_terminal() {
     terminal.keys("Enter");
     let screen = terminal.until(|screen| screen.contains("exit="));
     assert!(screen.contains("Untagged: app:1\n") && screen.contains("exit=0"), "{screen}");
-    // Without a terminal, and with -f on one, there is no prompt, and removals are listed.
+    // Without a terminal, and with -f on one, rbuild does not ask, and lists what it removes.
     env.base();
     let done = env.rbuild(&prune).ok();
     assert!(done.stdout.starts_with("Untagged: base:1\n") && done.stderr.is_empty(), "{done:?}");

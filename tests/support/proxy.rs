@@ -34,7 +34,7 @@ pub(crate) enum Fault {
     Delay(Duration),
     /// The proxy answers in place of the registry, with a number of seconds to wait.
     Status(u16, Option<u64>),
-    /// The token, if there is one, is no longer valid.
+    /// The token, if any, has expired.
     Expire,
 }
 
