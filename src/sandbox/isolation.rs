@@ -8,6 +8,52 @@ use std::sync::OnceLock;
 use super::error::SandboxError;
 use super::user_namespace::{self, Entered};
 
+/// The isolation of steps: the first of these that the machine permits, unless the caller chose one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Namespaces and pivot_root(2), with many user ids.
+    Namespace,
+    /// Namespaces and pivot_root(2) with a single user id. Owners are emulated.
+    SingleId,
+    /// chroot(2) as root, without the right to mount. Files below `/proc`, `/dev`, `/sys` and mounts
+    /// are opened by a supervisor.
+    Chroot,
+    /// No rights: a supervisor translates all paths and emulates owners.
+    Emulated,
+}
+
+impl Isolation {
+    /// Returns its name in options and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::SingleId => "namespace (one id)",
+            Self::Chroot => "chroot",
+            Self::Emulated => "emulated",
+        }
+    }
+
+    /// Returns whether rbuild can mount file systems for a step.
+    #[must_use]
+    pub const fn may_mount(self) -> bool {
+        matches!(self, Self::Namespace | Self::SingleId)
+    }
+
+    /// Returns whether owners, devices and other attributes of files are emulated: see
+    /// [`EmulatedFiles`](super::EmulatedFiles).
+    #[must_use]
+    pub const fn emulates_owners(self) -> bool {
+        matches!(self, Self::SingleId | Self::Emulated)
+    }
+}
+
+/// Returns the isolation of steps in this process; [`refusal`] explains `None`.
+#[must_use]
+pub fn isolation() -> Option<Isolation> {
+    REFUSAL.get().is_none().then_some(Isolation::Namespace)
+}
+
 /// The refusal of a namespace, if there was one. It is set once, before any thread starts.
 static REFUSAL: OnceLock<Refusal> = OnceLock::new();
 

@@ -14,6 +14,7 @@
 //! (pid_namespaces(7)). An ordinary user's rbuild first moves into a user namespace of its own
 //! (`user_namespace`).
 
+mod attributes;
 mod c_strings;
 mod caps;
 mod child;
@@ -43,10 +44,11 @@ mod trial;
 mod user_namespace;
 mod verify;
 
+pub use attributes::{Attributes, EmulatedFiles, FileId};
 pub use caps::may_raise_limits;
 pub use devices::Device;
 pub use error::SandboxError;
-pub use isolation::{enter_or_continue, refusal};
+pub use isolation::{Isolation, enter_or_continue, isolation, refusal};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, memory_directory, merged_directories};
 pub use run::{RunOutcome, run, run_attached};

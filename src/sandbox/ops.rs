@@ -255,9 +255,10 @@ fn streams(spec: &RunSpec) -> SetupOp {
 fn bind((index, mount): (usize, &Mount)) -> SetupOp {
     let (target, read_only) = (mount.target.clone(), mount.read_only);
     match mount.source {
-        MountSource::Path { .. } | MountSource::Inside { .. } | MountSource::Whole { .. } => {
-            SetupOp::Bind { index, target, read_only }
-        }
+        MountSource::Path { .. }
+        | MountSource::Inside { .. }
+        | MountSource::Whole { .. }
+        | MountSource::Memory { .. } => SetupOp::Bind { index, target, read_only },
         MountSource::Tmpfs { bytes, mode } => SetupOp::Tmpfs { target, bytes, mode, read_only },
     }
 }
@@ -267,7 +268,10 @@ fn locate((index, mount): (usize, &Mount)) -> Option<SetupOp> {
         MountSource::Inside { path, .. } => {
             Some(SetupOp::Locate { index, path: path.clone(), read_only: mount.read_only })
         }
-        MountSource::Path { .. } | MountSource::Whole { .. } | MountSource::Tmpfs { .. } => None,
+        MountSource::Path { .. }
+        | MountSource::Whole { .. }
+        | MountSource::Memory { .. }
+        | MountSource::Tmpfs { .. } => None,
     }
 }
 

@@ -224,6 +224,8 @@ fn bind(mount: &Mount) -> rustix::io::Result<Option<OwnedFd>> {
             rustix::io::fcntl_dupfd_cloexec(whole, 3).map(Some)
         }
         MountSource::Tmpfs { .. } => Ok(None),
+        // Only made where nothing can be mounted.
+        MountSource::Memory { .. } => Err(Errno::INVAL),
     }
 }
 

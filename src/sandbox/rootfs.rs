@@ -2,15 +2,18 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 use rustix::thread::CapabilitySet;
 
+use super::attributes::EmulatedFiles;
 use super::caps;
 use super::detached_mount;
 use super::error::SandboxError;
+use super::isolation::{Isolation, isolation};
 use super::sys::mount;
 use super::user_namespace::in_user_namespace;
 
@@ -19,6 +22,8 @@ use super::user_namespace::in_user_namespace;
 #[derive(Debug)]
 pub struct Rootfs {
     root: OwnedFd,
+    /// Attributes that the disk does not hold; empty unless owners are emulated.
+    attributes: Mutex<EmulatedFiles>,
 }
 
 /// Maximum number of lower directories that overlayfs accepts (`OVL_MAX_STACK`,
@@ -59,7 +64,7 @@ impl Rootfs {
     ) -> Result<Self, SandboxError> {
         let root = overlay(lowers, Some(UpperDirectories { upper, work }))
             .and_then(|root| check_writable(root.as_fd(), upper).map(|()| root));
-        Ok(Self { root: root.map_err(overlay_error)? })
+        Ok(Self::new(root.map_err(overlay_error)?))
     }
 
     /// Uses a plain directory as root, without a copy: changes by a command are made in it.
@@ -70,7 +75,40 @@ impl Rootfs {
         let failed = |errno| SandboxError::setup("bind a directory as root", errno);
         let root = detached_mount::clone_tree(directory).map_err(failed)?;
         mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(failed)?;
-        Ok(Self { root })
+        Ok(Self::new(root))
+    }
+
+    /// Uses a plain directory as root, without a copy, under any isolation. `attributes` are those of
+    /// its files that the disk does not hold.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`], with the kernel's error.
+    pub fn in_place(
+        directory: BorrowedFd<'_>,
+        attributes: EmulatedFiles,
+    ) -> Result<Self, SandboxError> {
+        let mut rootfs = if isolation().is_some_and(Isolation::may_mount) {
+            Self::bind(directory)?
+        } else {
+            let copy = rustix::io::fcntl_dupfd_cloexec(directory, 3);
+            Self::new(copy.map_err(|errno| SandboxError::setup("open a root directory", errno))?)
+        };
+        rootfs.attributes = Mutex::new(attributes);
+        Ok(rootfs)
+    }
+
+    fn new(root: OwnedFd) -> Self {
+        Self { root, attributes: Mutex::default() }
+    }
+
+    /// Returns the attributes of files that the disk does not hold, as the last command left them.
+    pub fn take_attributes(&self) -> EmulatedFiles {
+        std::mem::take(&mut *self.lock_attributes())
+    }
+
+    /// Locks the attributes; a supervisor updates them while a command runs.
+    pub(super) fn lock_attributes(&self) -> MutexGuard<'_, EmulatedFiles> {
+        self.attributes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the mount itself, for use as part of another root.

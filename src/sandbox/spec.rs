@@ -148,6 +148,17 @@ pub enum MountSource {
         /// A descriptor of the detached mount.
         mount: Arc<OwnedFd>,
     },
+    /// A file in memory (memfd_create(2)): used for secrets where nothing can be mounted.
+    Memory {
+        /// The file, open for reading and writing.
+        file: Arc<OwnedFd>,
+        /// The owner that the step sees.
+        uid: u32,
+        /// The group that the step sees.
+        gid: u32,
+        /// The permissions that the step sees.
+        mode: u32,
+    },
     /// A new, empty tmpfs (tmpfs(5)).
     Tmpfs {
         /// The maximum size; the kernel's default, half of the memory, when `None`.
