@@ -34,6 +34,7 @@ mod topics;
 
 pub use exit::Exit;
 
+use crate::sandbox;
 use args::Command;
 use display::{stderr, stdout};
 use environment::Environment;
@@ -85,9 +86,8 @@ fn run_arguments() -> Exit {
     }
     // Before any thread starts: a forked child continues from here (user_namespaces(7)).
     if arguments.command.needs_privileges()
-        && let Err(error) = crate::sandbox::enter_or_continue()
+        && let Err(error) = isolate(&arguments, &environment)
     {
-        let error = CliError::from_error(&error, Exit::Environment);
         return failed(&error, is_json, &environment);
     }
     let result = run(&arguments, &environment);
@@ -95,6 +95,22 @@ fn run_arguments() -> Exit {
         Ok(()) => Exit::Success,
         Err(error) => failed(&error, is_json, &environment),
     }
+}
+
+/// Gets this process the right to run steps in the isolation of `--isolation` or `RBUILD_ISOLATION`.
+fn isolate(arguments: &args::Arguments, environment: &Environment) -> Result<(), CliError> {
+    let choice = match (arguments.global.isolation, environment.get("RBUILD_ISOLATION")) {
+        (Some(choice), _) => choice,
+        (None, None) => sandbox::IsolationChoice::Auto,
+        (None, Some(name)) => args::isolation::of_name(name).ok_or_else(|| {
+            let text = format!(
+                "error: RBUILD_ISOLATION is `{name}`, but must be auto, namespace, chroot or emulated"
+            );
+            CliError::new(text, Exit::Usage)
+        })?,
+    };
+    sandbox::enter_or_continue(choice)
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
 /// Runs the command that was parsed.

@@ -45,18 +45,26 @@ pub(super) fn join(kept: &KeptMounts, root: BorrowedFd<'_>) -> Result<()> {
     pivot::is_only_root(root)
 }
 
+/// Waits for a descriptor that [`send`] sent; `None` if all other ends were closed instead.
+pub(super) fn receive_descriptor(from: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    rustix::io::retry_on_intr(|| receive_with(from, flags)).ok().flatten()
+}
+
 /// Receives the namespace once the child has executed its command or ended; `None` if the child
 /// failed before sending it.
 pub(super) fn receive(from: BorrowedFd<'_>) -> Option<KeptMounts> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    receive_with(from, flags).ok().flatten().map(|namespace| KeptMounts { namespace })
+}
+
+fn receive_with(from: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = RecvAncillaryBuffer::new(&mut space);
     let mut word = [0];
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    rustix::net::recvmsg(from, &mut [IoSliceMut::new(&mut word)], &mut message, flags).ok()?;
-    message.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => {
-            descriptors.next().map(|namespace| KeptMounts { namespace })
-        }
+    rustix::net::recvmsg(from, &mut [IoSliceMut::new(&mut word)], &mut message, flags)?;
+    Ok(message.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         RecvAncillaryMessage::ScmCredentials(_) | _ => None,
-    })
+    }))
 }

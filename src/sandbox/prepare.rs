@@ -273,11 +273,11 @@ fn attributes(flags: MountFlags) -> MountAttrFlags {
 }
 
 /// Converts a user id. The value -1 means "no change" to setresuid(2), so it is refused.
-fn user(uid: u32) -> rustix::io::Result<Uid> {
+pub(super) fn user(uid: u32) -> rustix::io::Result<Uid> {
     if uid == u32::MAX { Err(Errno::INVAL) } else { Ok(Uid::from_raw(uid)) }
 }
 
 /// Converts a group id, like [`user`].
-fn group(gid: u32) -> rustix::io::Result<Gid> {
+pub(super) fn group(gid: u32) -> rustix::io::Result<Gid> {
     if gid == u32::MAX { Err(Errno::INVAL) } else { Ok(Gid::from_raw(gid)) }
 }

@@ -12,6 +12,7 @@ use rustix::thread::CapabilitySet;
 use crate::pathio::ids::{self, UnmappedId};
 
 use super::error::SandboxError;
+use super::isolation::isolation;
 use super::ops::{self, SetupOp};
 use super::report::{EXEC, Report};
 use super::rootfs::Rootfs;
@@ -20,7 +21,7 @@ use super::step_process::StepProcess;
 use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
 use super::user_namespace::in_user_namespace;
 use super::verify::SandboxPart;
-use super::{caps, child, kept_mounts, prepare};
+use super::{caps, child, kept_mounts, prepare, supervised};
 
 /// The result of a command, and the mounts that it left.
 #[derive(Debug)]
@@ -59,6 +60,10 @@ pub fn run_attached(
     on_output: &mut dyn FnMut(Output, &[u8]),
 ) -> RunOutcome {
     let mut kept = None;
+    if let Some(isolation) = isolation().filter(|isolation| !isolation.may_mount()) {
+        let exit = supervised::run(rootfs, spec, isolation, attach, on_output);
+        return RunOutcome { exit, kept };
+    }
     let exit = start_and_attach(rootfs, &Setup::of(spec), attach, on_output, &mut kept);
     RunOutcome { exit, kept }
 }
@@ -180,6 +185,12 @@ fn error_from_report(report: Report, ops: &[SetupOp], spec: &RunSpec) -> Sandbox
         };
         return SandboxError::setup(op.map_or_else(String::new, ToString::to_string), source);
     }
+    exec_error(report, spec)
+}
+
+/// Converts the report of a failed execve(2) into an error.
+pub(super) fn exec_error(report: Report, spec: &RunSpec) -> SandboxError {
+    let source = io::Error::from_raw_os_error(report.errno);
     let argv0: OsString = spec.argv.first().cloned().unwrap_or_default();
     match Errno::from_raw_os_error(report.errno) {
         Errno::LOOP => SandboxError::MagicLink { argv0 },

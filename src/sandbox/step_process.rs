@@ -17,6 +17,8 @@ use super::sys::{clone, signal};
 /// (pid_namespaces(7)).
 pub(super) struct StepProcess {
     pub(super) pidfd: OwnedFd,
+    /// The signal that ends it and all that the step started.
+    end: Signal,
     reaped: bool,
 }
 
@@ -36,10 +38,32 @@ impl StepProcess {
         body: &dyn Fn(),
     ) -> Result<Self, SandboxError> {
         let failed = |errno| SandboxError::start("start a process in new namespaces", errno);
+        Self::retry(cancel, &|| Self::start(namespaces, body)).map_err(failed)
+    }
+
+    /// Starts a [reaper](super::reaper) with `body`, without namespaces. It ends all processes of the
+    /// step when it gets SIGTERM.
+    pub(super) fn start_reaper(
+        cancel: Option<BorrowedFd<'_>>,
+        body: &dyn Fn(),
+    ) -> Result<Self, SandboxError> {
+        let start = || {
+            let before = signal::set_mask(signal::Mask::ALL)?;
+            let started = clone::fork_step(body);
+            signal::set_mask(before)?;
+            started.map(|pidfd| Self { pidfd, end: Signal::TERM, reaped: false })
+        };
+        Self::retry(cancel, &start).map_err(|errno| SandboxError::start("start a process", errno))
+    }
+
+    fn retry(
+        cancel: Option<BorrowedFd<'_>>,
+        start: &dyn Fn() -> rustix::io::Result<Self>,
+    ) -> rustix::io::Result<Self> {
         for _ in 1..MAX_STARTS {
-            match Self::start(namespaces, body) {
+            match start() {
                 Err(Errno::AGAIN) => {}
-                started => return started.map_err(failed),
+                started => return started,
             }
             let mut fds = cancel.map(|cancel| PollFd::from_borrowed_fd(cancel, PollFlags::IN));
             match rustix::event::poll(fds.as_mut_slice(), Some(&START_INTERVAL)) {
@@ -47,7 +71,7 @@ impl StepProcess {
                 Ok(_) | Err(_) => break,
             }
         }
-        Self::start(namespaces, body).map_err(failed)
+        start()
     }
 
     fn start(namespaces: u64, body: &dyn Fn()) -> rustix::io::Result<Self> {
@@ -55,7 +79,8 @@ impl StepProcess {
         // for the parent.
         let before = signal::set_mask(signal::Mask::ALL)?;
         let started = clone::clone_step(namespaces, body);
-        let step = started.map(|pidfd| Self { pidfd, reaped: false });
+        let step =
+            started.map(|child| Self { pidfd: child.pidfd, end: Signal::KILL, reaped: false });
         signal::set_mask(before)?;
         step
     }
@@ -71,7 +96,7 @@ impl StepProcess {
 
     pub(super) fn kill(&self) {
         // It may have ended already.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, self.end);
     }
 
     pub(super) fn wait(mut self) -> Result<Exit, SandboxError> {

@@ -58,7 +58,19 @@ pub fn enter_user_namespace() -> Result<Entered, SandboxError> {
     if caps::has_sys_admin() {
         return Ok(Entered::AlreadyPrivileged);
     }
-    let maps = IdMaps::of_caller()?;
+    enter_with(&IdMaps::of_caller()?)
+}
+
+/// Enters a user namespace like [`enter_user_namespace`], in which the caller's own user is 0 and there
+/// is no other.
+///
+/// # Errors
+/// The errors of [`enter_user_namespace`].
+pub(super) fn enter_with_own_id() -> Result<Entered, SandboxError> {
+    enter_with(&IdMaps::own_id())
+}
+
+fn enter_with(maps: &IdMaps) -> Result<Entered, SandboxError> {
     let failed = |errno| SandboxError::setup("start a process in a user namespace", errno);
     // The child writes to `reports`; `mapped` tells it that its id maps are written.
     let reports = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
@@ -75,7 +87,7 @@ pub fn enter_user_namespace() -> Result<Entered, SandboxError> {
         }
         fork::Forked::Parent(child) => {
             drop((reports.1, mapped.0));
-            let Err(error) = serve_child(child, &maps, &reports.0, mapped.1);
+            let Err(error) = serve_child(child, maps, &reports.0, mapped.1);
             // The caller may continue without a namespace.
             signal::set_mask(before).map_err(failed)?;
             Err(error)
@@ -244,7 +256,7 @@ fn namespace_help(
 }
 
 /// Returns whether a system call filter is in force for this process (proc_pid_status(5)).
-fn is_filtered() -> Option<bool> {
+pub(super) fn is_filtered() -> Option<bool> {
     filtered_in(&pathio::read_to_string(Path::new("/proc/self/status"), 64 << 10).ok()?)
 }
 
@@ -273,8 +285,18 @@ struct IdRange {
 struct IdMaps {
     uids: Vec<IdRange>,
     gids: Vec<IdRange>,
-    /// True if newuidmap(1) and newgidmap(1) write the maps, which this process may not.
-    needs_helpers: bool,
+    writer: MapWriter,
+}
+
+/// The way in which the maps are written (user_namespaces(7), "Defining user and group ID mappings").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MapWriter {
+    /// By this process, which has the capabilities for all its ids.
+    Own,
+    /// By newuidmap(1) and newgidmap(1), which are set-id.
+    Helpers,
+    /// By this process, which may map its own id alone, and only if it gives up setgroups(2).
+    OwnId,
 }
 
 /// Maximum size of `/etc/subuid` and `/etc/subgid`.
@@ -289,19 +311,41 @@ impl IdMaps {
         if uid == 0 && rustix::process::geteuid().is_root() {
             // Root without the right to mount: all ids of this namespace, unchanged.
             let [uids, gids] = ["/proc/self/uid_map", "/proc/self/gid_map"].map(identity);
-            return Ok(Self { uids, gids, needs_helpers: false });
+            if n_ids(&uids) == 1 {
+                return Ok(Self { uids, gids, writer: MapWriter::OwnId });
+            }
+            return Ok(Self { uids, gids, writer: MapWriter::Own });
         }
         let name = user_name(uid);
         let uids = subordinate("/etc/subuid", "--add-subuids", name.as_deref(), uid)?;
         let gids = subordinate("/etc/subgid", "--add-subgids", name.as_deref(), uid)?;
-        Ok(Self { uids: own_first(uid, uids), gids: own_first(gid, gids), needs_helpers: true })
+        let (uids, gids) = (own_first(uid, uids), own_first(gid, gids));
+        Ok(Self { uids, gids, writer: MapWriter::Helpers })
+    }
+
+    /// Returns the maps with the caller's own ids alone, as 0.
+    fn own_id() -> Self {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (uids, gids) = (own_first(uid, Vec::new()), own_first(gid, Vec::new()));
+        Self { uids, gids, writer: MapWriter::OwnId }
     }
 
     fn write(&self, child: Pid) -> Result<(), SandboxError> {
         let child = child.as_raw_nonzero().get();
-        if self.needs_helpers {
-            run_map_helper("newuidmap", child, &self.uids)?;
-            return run_map_helper("newgidmap", child, &self.gids);
+        match self.writer {
+            MapWriter::Own => {}
+            MapWriter::Helpers => {
+                run_map_helper("newuidmap", child, &self.uids)?;
+                return run_map_helper("newgidmap", child, &self.gids);
+            }
+            MapWriter::OwnId => {
+                let path = format!("/proc/{child}/setgroups");
+                let denied = pathio::write(Path::new(&path), b"deny");
+                denied.map_err(|error| SandboxError::NoUserNamespace {
+                    reason: error.to_string(),
+                    help: "rbuild must be able to write to its child's files in /proc".to_owned(),
+                })?;
+            }
         }
         for (file, ranges) in [("uid_map", &self.uids), ("gid_map", &self.gids)] {
             let lines = ranges
@@ -329,6 +373,15 @@ fn identity(map: &str) -> Vec<IdRange> {
         Some(IdRange { inside, outside: inside, count: words.nth(1)?.parse().ok()? })
     };
     text.lines().filter_map(range).collect()
+}
+
+fn n_ids(ranges: &[IdRange]) -> u32 {
+    ranges.iter().map(|range| range.count).fold(0, u32::saturating_add)
+}
+
+/// Returns whether this process has a single user id, so that files can have no other owner.
+pub(super) fn has_single_id() -> bool {
+    n_ids(&identity("/proc/self/uid_map")) == 1
 }
 
 /// Returns the map in which the user's own id is 0 and the subordinate ids follow.

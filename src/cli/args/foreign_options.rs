@@ -10,7 +10,7 @@ type Row = (&'static [&'static str], &'static str);
 const UNNEEDED: &[Row] = &[
     (&["--rm", "--force-rm"], "a build leaves no containers behind"),
     (&["--layers", "--cache"], "steps are always cached; `--no-cache` rebuilds all of them"),
-    (&["--isolation", "--runtime", "--runtime-flag"], "RUN always runs in the sandbox of rbuild"),
+    (&["--runtime", "--runtime-flag"], "RUN always runs in the sandbox of rbuild"),
     (
         &["--snapshot-mode", "--snapshotMode", "--use-new-run"],
         "the layer of a RUN is what it wrote, found without snapshots",
@@ -218,7 +218,6 @@ mod tests {
             ),
             ("--insecure", "instead of `--insecure`, use: --registry HOST,insecure"),
             ("--layers", "rbuild does not need `--layers`"),
-            ("--isolation=chroot", "rbuild does not need `--isolation`"),
             ("-d", "-t NAME with --push"),
             ("-v", "the version is `-V`"),
         ] {

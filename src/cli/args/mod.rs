@@ -16,6 +16,7 @@ mod foreign_options;
 mod heading;
 pub(super) mod history;
 pub(super) mod inspect;
+pub(super) mod isolation;
 pub(super) mod lock;
 pub(super) mod outputs;
 pub(super) mod plan;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::sandbox::IsolationChoice;
 use build::BuildArgs;
 use debug::DebugArgs;
 use default_command::with_default_command;
@@ -94,6 +96,18 @@ pub(super) struct Global {
         help_heading = GLOBAL
     )]
     pub(super) max_unpacked_size: Option<u64>,
+    /// Isolation of RUN steps
+    ///
+    /// [default: $RBUILD_ISOLATION, or auto: the first of the others that this machine permits]. See
+    /// `rbuild doctor` and `rbuild help security`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "KIND",
+        value_parser = isolation::choice(),
+        help_heading = GLOBAL
+    )]
+    pub(super) isolation: Option<IsolationChoice>,
     #[command(flatten)]
     pub(super) registries: RegistryArgs,
     #[command(flatten)]

@@ -53,6 +53,23 @@ pub(super) fn program(architectures: &[(Arch, Table)]) -> Vec<sock_filter> {
     program
 }
 
+/// `AF_UNIX` (unix(7)).
+const UNIX: u32 = 1;
+const FAIL_EAFNOSUPPORT: u32 = 0x0005_0000 | 97;
+
+/// Returns a filter that refuses socket(2) for all but local sockets.
+pub(super) fn no_network() -> Vec<sock_filter> {
+    let socket = u32::try_from(libc::SYS_socket).expect("numbers of calls are small");
+    vec![
+        instruction(LOAD, NUMBER),
+        sock_filter { jf: 3, ..instruction(JUMP_IF_EQUAL, socket) },
+        instruction(LOAD, FIRST_LOW),
+        sock_filter { jt: 1, ..instruction(JUMP_IF_EQUAL, UNIX) },
+        instruction(RETURN, FAIL_EAFNOSUPPORT),
+        instruction(RETURN, ALLOW),
+    ]
+}
+
 fn body(arch: Arch, table: &Table) -> Vec<sock_filter> {
     let mut body = vec![instruction(LOAD, NUMBER)];
     if arch == Arch::X86_64 {

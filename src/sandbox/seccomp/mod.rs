@@ -23,3 +23,8 @@ pub(super) fn docker_default() -> &'static [libc::sock_filter] {
     static PROGRAM: OnceLock<Vec<libc::sock_filter>> = OnceLock::new();
     PROGRAM.get_or_init(|| bpf::program(&NATIVE.map(|arch| (arch, table::of(arch)))))
 }
+
+/// Returns a filter without which a step would have the machine's network: no sockets but local ones.
+pub(super) fn no_network() -> Vec<libc::sock_filter> {
+    bpf::no_network()
+}

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 /// Exits the child at once if a panic unwinds out of it: below are its parent's stack frames.
 struct EndOnUnwind;
@@ -26,14 +27,21 @@ const STACK_BYTES: usize = 128 << 10;
 #[repr(align(16))]
 struct Stack(MaybeUninit<[u8; STACK_BYTES]>);
 
-/// Starts a child in the new namespaces `flags` (of `CLONE_NEW*`) that runs `body`. Returns its
-/// pidfd once the child has executed a program or ended. clone(2) with `CLONE_PIDFD`, Linux 5.2.
+/// A child process.
+#[derive(Debug)]
+pub(in crate::sandbox) struct Child {
+    pub(in crate::sandbox) pid: Pid,
+    pub(in crate::sandbox) pidfd: OwnedFd,
+}
+
+/// Starts a child in the new namespaces `flags` (of `CLONE_NEW*`) that runs `body`. Returns it
+/// once the child has executed a program or ended. clone(2) with `CLONE_PIDFD`, Linux 5.2.
 ///
 /// The child shares the memory of the calling thread, which sleeps until then (`CLONE_VM` and
 /// `CLONE_VFORK`). This avoids copying rbuild's page tables, a fifth of the cost of a step. Other
 /// threads continue, and locks that they hold may never be released for the child. `body` must
 /// therefore only make raw system calls, and change no memory that other threads read.
-pub(in crate::sandbox) fn clone_step(flags: u64, body: &dyn Fn()) -> rustix::io::Result<OwnedFd> {
+pub(in crate::sandbox) fn clone_step(flags: u64, body: &dyn Fn()) -> rustix::io::Result<Child> {
     let flags = i32::try_from(flags).map_err(|_error| Errno::INVAL)?;
     let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd: RawFd = -1;
@@ -46,6 +54,36 @@ pub(in crate::sandbox) fn clone_step(flags: u64, body: &dyn Fn()) -> rustix::io:
     // cannot run in the child: the caller has blocked all signals.
     let made = unsafe { libc::clone(start, top, flags, body.cast_mut().cast(), &raw mut pidfd) };
     super::checked(made.into())?;
+    let pid = Pid::from_raw(made).ok_or(Errno::SRCH)?;
+    // SAFETY: the kernel has stored a new descriptor there, which nothing else owns.
+    Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Starts a child with a copy of the calling process's memory that runs `body`; returns its pidfd.
+/// clone(2) with `CLONE_PIDFD`, Linux 5.2.
+///
+/// Locks that other threads hold may never be released in the child: `body` must only make raw system
+/// calls. The caller has blocked all signals.
+pub(in crate::sandbox) fn fork_step(body: &dyn Fn()) -> rustix::io::Result<OwnedFd> {
+    let mut pidfd: RawFd = -1;
+    let no_stack = std::ptr::null_mut::<c_void>();
+    // SAFETY: without `CLONE_VM` the child has its own copy of all memory, this stack frame included;
+    // the kernel writes the descriptor to `pidfd`, which outlives the call.
+    let made = super::checked(unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::CLONE_PIDFD | libc::SIGCHLD,
+            no_stack,
+            &raw mut pidfd,
+            no_stack,
+            no_stack,
+        )
+    })?;
+    if made == 0 {
+        let _guard = EndOnUnwind;
+        body();
+        exit_now(UNWOUND);
+    }
     // SAFETY: the kernel has stored a new descriptor there, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }

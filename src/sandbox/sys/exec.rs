@@ -24,6 +24,25 @@ impl StringArray {
     }
 }
 
+/// Executes the program at `path`; returns only if that failed. execve(2). Allocates nothing.
+pub(in crate::sandbox) fn execve(
+    path: &std::ffi::CStr,
+    arguments: &StringArray,
+    environment: &StringArray,
+) -> Errno {
+    // SAFETY: both arrays end with a null pointer, and their other pointers point into strings that the
+    // same value owns and never changes.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execve,
+            path.as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+        )
+    };
+    super::checked(result).err().unwrap_or(Errno::INVAL)
+}
+
 /// Executes `program`; returns only if that failed. execveat(2) with `AT_EMPTY_PATH`, Linux 3.19.
 /// Allocates nothing.
 pub(in crate::sandbox) fn execveat(

@@ -33,6 +33,13 @@ pub(in crate::sandbox) fn unshare_user_and_mounts() -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// Moves the calling process into a new mount namespace. unshare(2), Linux 2.4.19.
+pub(in crate::sandbox) fn unshare_mounts() -> rustix::io::Result<()> {
+    // SAFETY: one integer. Nothing here relies on sharing mounts with a former self.
+    super::checked(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) }))?;
+    Ok(())
+}
+
 /// Gives the calling thread a root and a working directory of its own (unshare(2), `CLONE_FS`).
 #[cfg(test)]
 pub(in crate::sandbox) fn unshare_working_directory() -> rustix::io::Result<()> {

@@ -12,9 +12,16 @@ pub(super) mod fork;
 pub(super) mod identity;
 pub(super) mod landlock;
 pub(super) mod launcher;
+pub(super) mod loader;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) mod loader_trial;
+pub(super) mod memory;
 pub(super) mod mount;
 pub(super) mod net;
+pub(super) mod notify;
+pub(super) mod process;
 pub(super) mod signal;
+pub(super) mod trace;
 
 use rustix::io::Errno;
 

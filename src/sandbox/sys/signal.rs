@@ -66,6 +66,23 @@ pub(in crate::sandbox) fn reset_actions() {
     }
 }
 
+/// Waits until one of `signals`, which must be blocked, is pending; returns its number.
+/// rt_sigtimedwait(2). Allocates nothing.
+pub(in crate::sandbox) fn wait(signals: Mask) -> rustix::io::Result<libc::c_int> {
+    // SAFETY: the set has the size given and outlives the call; null pointers ask for no details and
+    // set no limit of time.
+    let number = super::checked(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const signals.0,
+            ptr::null::<libc::siginfo_t>(),
+            ptr::null::<libc::timespec>(),
+            SET_BYTES,
+        )
+    })?;
+    libc::c_int::try_from(number).map_err(|_error| rustix::io::Errno::OVERFLOW)
+}
+
 /// A signal that was read from a signalfd.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::sandbox) struct PendingSignal {

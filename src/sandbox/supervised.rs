@@ -1,0 +1,155 @@
+//! Runs a command without namespaces: in chroot(2), or with paths that a supervisor translates.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::thread::{self, JoinHandle};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::PidfdFlags;
+
+use super::attributes::EmulatedFiles;
+use super::error::SandboxError;
+use super::isolation::Isolation;
+use super::report::{EXEC, Report};
+use super::rootfs::Rootfs;
+use super::spec::{Exit, MountNamespace, Output, RunSpec, Streams};
+use super::step_process::StepProcess;
+use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
+use super::supervised_child::{self, STEPS, SupervisedChild};
+use super::supervised_mounts::StepScratch;
+use super::supervisor::{Identity, Rules, Supervisor};
+use super::sys::exec::StringArray;
+use super::{c_strings, kept_mounts, launcher, reaper};
+
+/// Runs the command of `spec`, like [`run_attached`](super::run_attached).
+pub(super) fn run(
+    rootfs: &Rootfs,
+    spec: &RunSpec,
+    isolation: Isolation,
+    attach: AttachOptions<'_>,
+    on_output: &mut dyn FnMut(Output, &[u8]),
+) -> Result<Exit, SandboxError> {
+    refuse_unsupported(spec, isolation)?;
+    let rules = rules(isolation);
+    let scratch = StepScratch::new(rootfs.as_fd(), spec, rules)?;
+    let streams = CommandStreams::new(spec.streams, attach.input)?;
+    let status = pipe()?;
+    let (own, theirs) = kept_mounts::socket_pair()
+        .map_err(|errno| SandboxError::setup("create a socket pair", errno))?;
+    let child = SupervisedChild::new(rootfs, spec, isolation, rules, &scratch)?;
+    let programs = launcher::programs(spec)?;
+    let argv = spec.argv.iter().map(|word| c_strings::named("pass the argument", word));
+    let argv = StringArray::new(argv.collect::<Result<_, _>>()?);
+    let env = StringArray::new(environment(spec)?);
+    let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .map_err(|errno| SandboxError::setup("open a pidfd of this process", errno))?;
+    let supervisor = start_supervisor(rootfs, spec, rules, &scratch, own)?;
+    let ends = streams.ends(status.write.as_fd(), Some(theirs.as_fd()));
+    let step = StepProcess::start_reaper(attach.cancel, &|| {
+        reaper::main(me.as_fd(), &|| supervised_child::main(&child, ends, &programs, &argv, &env));
+    })?;
+    // The child has its own copies. While these are open, the pipes would not reach end of file.
+    drop((status.write, theirs));
+    let attended = streams.attend(status.read, &step, attach, on_output);
+    let exit = attended
+        .map_err(|errno| SandboxError::setup("follow the command", errno))
+        .and_then(|attended| Ok((attended, step.wait()?)));
+    let files = supervisor.join().ok().flatten();
+    scratch.remove();
+    if let Some(files) = files {
+        *rootfs.lock_attributes() = files;
+    }
+    let (AttachResult { report, interrupted }, exit) = exit?;
+    match report {
+        Some(report) => Err(error_from_report(report, spec)),
+        None if interrupted => Ok(Exit::Signal(rustix::process::Signal::INT.as_raw())),
+        None => Ok(exit),
+    }
+}
+
+pub(super) const fn rules(isolation: Isolation) -> Rules {
+    Rules {
+        translates_paths: matches!(isolation, Isolation::Emulated),
+        has_mounts: !isolation.may_mount(),
+        emulates_owners: isolation.emulates_owners(),
+    }
+}
+
+fn refuse_unsupported(spec: &RunSpec, isolation: Isolation) -> Result<(), SandboxError> {
+    let missing = if matches!(spec.mount_namespace, MountNamespace::Join(_)) {
+        "join the mounts of another command"
+    } else if spec.streams == Streams::Terminal {
+        "open a terminal for the command"
+    } else if spec.insecure && isolation != Isolation::Chroot {
+        "run a command with `--security=insecure`"
+    } else {
+        return Ok(());
+    };
+    let reason = format!("isolation `{}` has no namespaces", isolation.name());
+    Err(SandboxError::setup(missing, std::io::Error::new(std::io::ErrorKind::Unsupported, reason)))
+}
+
+fn environment(spec: &RunSpec) -> Result<Vec<CString>, SandboxError> {
+    let entries = spec.env.iter().map(|(name, value)| {
+        let mut entry: OsString = name.clone();
+        entry.push("=");
+        entry.push(value);
+        c_strings::named("pass the environment variable", &entry)
+    });
+    entries.collect()
+}
+
+/// Starts the thread that answers the step's calls. It ends with the step's last process.
+fn start_supervisor(
+    rootfs: &Rootfs,
+    spec: &RunSpec,
+    rules: Rules,
+    scratch: &StepScratch,
+    socket: OwnedFd,
+) -> Result<JoinHandle<Option<EmulatedFiles>>, SandboxError> {
+    let failed = |errno| SandboxError::setup("start the supervisor", errno);
+    let root = open_root(rootfs.as_fd()).map_err(failed)?;
+    let files = rootfs.take_attributes();
+    let user =
+        Identity { uid: spec.user.uid, gid: spec.user.gid, groups: spec.user.groups.clone() };
+    let loader = scratch.loader_path();
+    let mounts = scratch.mounts(rootfs.as_fd(), spec)?;
+    let own_attributes = scratch.attributes(spec)?;
+    let body = move || {
+        let Some(listener) = kept_mounts::receive_descriptor(socket.as_fd()) else {
+            return Some(files);
+        };
+        drop(socket);
+        let made = Supervisor::new(listener, rules, root, files, user, loader);
+        let mut supervisor =
+            made.inspect_err(|error| tracing::error!(%error, "supervisor")).ok()?;
+        for mount in mounts {
+            if let Err(error) = supervisor.mount(mount) {
+                tracing::error!(%error, "supervisor: mount");
+            }
+        }
+        for (file, attributes) in own_attributes {
+            supervisor.set_attributes(file, attributes);
+        }
+        Some(supervisor.run())
+    };
+    thread::Builder::new()
+        .name("supervisor".to_owned())
+        .spawn(body)
+        .map_err(|error| SandboxError::setup("start the supervisor", error))
+}
+
+fn open_root(root: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(root, c".", flags, Mode::empty())
+}
+
+/// Converts the child's report into an error.
+fn error_from_report(report: Report, spec: &RunSpec) -> SandboxError {
+    let source = std::io::Error::from_raw_os_error(report.errno);
+    if report.op != EXEC {
+        let step = usize::try_from(report.op).ok().and_then(|index| STEPS.get(index));
+        return SandboxError::setup(step.copied().unwrap_or("start the command"), source);
+    }
+    super::run::exec_error(report, spec)
+}

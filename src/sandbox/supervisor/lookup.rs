@@ -1,0 +1,434 @@
+//! Looks up a path as a step sees it: below its root, through its mounts.
+//!
+//! Most lookups are one openat2(2) with `RESOLVE_IN_ROOT`. The others walk from directory to directory,
+//! as path_resolution(7) describes.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::{Errno, Result};
+
+use super::Supervisor;
+use super::identity::ProcessState;
+use super::mounts::{VirtualMount, below, id_at, id_of, path_of};
+use super::target::{AT_FDCWD, Target};
+use crate::sandbox::attributes::FileId;
+
+/// Maximum number of links that a lookup follows (`MAXSYMLINKS`, include/linux/namei.h).
+const MAX_LINKS: u32 = 40;
+/// The inode number of the root of a proc file system (`PROC_ROOT_INO`).
+const PROC_ROOT_INODE: u64 = 1;
+
+/// The object that a lookup found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// A descriptor (`O_PATH`); of the link itself if the last component is one that was not followed.
+    pub(super) file: OwnedFd,
+    pub(super) stat: Stat,
+    /// The mount that it is in; `None` for the root.
+    pub(super) mount: Option<usize>,
+    /// True if a magic link of `/proc` led to it.
+    pub(super) is_magic: bool,
+}
+
+impl Found {
+    pub(super) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(super) fn id(&self) -> FileId {
+        FileId::of(&self.stat)
+    }
+
+    /// Returns a path by which this process can open the object itself.
+    pub(super) fn own_path(&self) -> CString {
+        own_path(self.file.as_fd())
+    }
+}
+
+/// Returns the path of a descriptor of this process, which leads to its object.
+pub(super) fn own_path(file: BorrowedFd<'_>) -> CString {
+    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
+}
+
+/// A name in a directory, which may exist or not.
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) directory: OwnedFd,
+    /// The name; empty for the directory itself, where no name can be created or removed.
+    pub(super) name: CString,
+    pub(super) mount: Option<usize>,
+    /// True if a slash follows the name.
+    pub(super) wants_directory: bool,
+}
+
+/// A directory from which a lookup starts.
+struct Start {
+    directory: OwnedFd,
+    mount: Option<usize>,
+}
+
+/// The treatment of the last component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Follow,
+    NoFollow,
+    /// It is not looked up.
+    Parent,
+}
+
+enum Walked {
+    Found(Found),
+    Name(Name),
+}
+
+impl Supervisor {
+    /// Finds the object at `path`. A relative path starts at `directory`, or at the working directory.
+    pub(super) fn find(
+        &self,
+        target: Target,
+        directory: i32,
+        path: &[u8],
+        follows: bool,
+    ) -> Result<Found> {
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        let state = self.state(target);
+        if !self.needs_walk(path, &state)
+            && let Some(found) = self.find_at_once(target, directory, path, follows)?
+        {
+            return Ok(found);
+        }
+        let last = if follows { Last::Follow } else { Last::NoFollow };
+        match self.walk(target, directory, path, last, &state)? {
+            Walked::Found(found) => Ok(found),
+            Walked::Name(_) => Err(Errno::NOENT),
+        }
+    }
+
+    /// Finds the object of a descriptor, or the working directory.
+    pub(super) fn find_descriptor(&self, target: Target, number: i32) -> Result<Found> {
+        let file = match number {
+            AT_FDCWD => target.working_directory()?,
+            number => target.descriptor(number)?,
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let mount = self.mount_of(&file);
+        Ok(Found { file, stat, mount, is_magic: false })
+    }
+
+    /// Finds the directory of the last component of `path`.
+    pub(super) fn find_name(&self, target: Target, directory: i32, path: &[u8]) -> Result<Name> {
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        let state = self.state(target);
+        match self.walk(target, directory, path, Last::Parent, &state)? {
+            Walked::Name(name) => Ok(name),
+            Walked::Found(_) => Err(Errno::NOENT),
+        }
+    }
+
+    /// Returns whether each component must be looked at: for mounts, `..`, and permissions.
+    fn needs_walk(&self, path: &[u8], state: &ProcessState) -> bool {
+        if self.rules.emulates_owners && state.uid.filesystem != 0 {
+            return true;
+        }
+        if self.hides_files || path.windows(2).any(|pair| pair == b"..") {
+            return true;
+        }
+        path.first() == Some(&b'/')
+            && self.mounts.iter().any(|mount| below(path, &mount.target).is_some())
+    }
+
+    /// Finds the object by one system call; `None` if that cannot decide.
+    fn find_at_once(
+        &self,
+        target: Target,
+        directory: i32,
+        path: &[u8],
+        follows: bool,
+    ) -> Result<Option<Found>> {
+        let is_absolute = path.first() == Some(&b'/');
+        let start;
+        let (from, within) = if is_absolute {
+            (self.root.as_fd(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        } else {
+            start = match directory {
+                AT_FDCWD => target.working_directory()?,
+                number => target.descriptor(number)?,
+            };
+            let about = rustix::fs::fstat(&start)?;
+            let id = FileId::of(&about);
+            // Mounts, and `/proc`, may be below it.
+            if self.above_mounts.contains(&id) || self.proc_device == Some(id.device) {
+                return Ok(None);
+            }
+            (start.as_fd(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+        };
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        if !follows {
+            flags |= OFlags::NOFOLLOW;
+        }
+        let file = match rustix::fs::openat2(from, path, flags, Mode::empty(), within) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR) if is_absolute => {
+                let strict = within | ResolveFlags::NO_SYMLINKS;
+                return match rustix::fs::openat2(from, path, flags, Mode::empty(), strict) {
+                    // No link is on the way, so no mount is either.
+                    Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => Err(errno),
+                    _ => Ok(None),
+                };
+            }
+            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG)) => return Err(errno),
+            Err(_) => return Ok(None),
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let id = FileId::of(&stat);
+        if self.points.contains(&id) {
+            return Ok(None);
+        }
+        let mount = if is_absolute { None } else { self.mount_of(&file) };
+        Ok(Some(Found { file, stat, mount, is_magic: false }))
+    }
+
+    /// Returns the mount that an open object is in, by its path outside.
+    pub(super) fn mount_of(&self, file: &OwnedFd) -> Option<usize> {
+        if self.mounts.is_empty() {
+            return None;
+        }
+        let path = path_of(file).ok()?;
+        if below(&path, &self.root_path).is_some() {
+            return None;
+        }
+        let is_in = |mount: &VirtualMount| below(&path, &mount.source_path).is_some();
+        self.mounts.iter().rposition(is_in)
+    }
+
+    /// Translates a path outside to the step's view; `None` if the step cannot see it.
+    pub(super) fn inside_path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let join = |directory: &[u8], rest: &[u8]| {
+            let mut joined = directory.to_vec();
+            if !rest.is_empty() && joined.last() != Some(&b'/') {
+                joined.push(b'/');
+            }
+            joined.extend_from_slice(rest);
+            joined
+        };
+        if let Some(rest) = below(path, &self.root_path) {
+            return Some(join(b"/", rest));
+        }
+        let longest = self
+            .mounts
+            .iter()
+            .filter_map(|mount| Some((mount, below(path, &mount.source_path)?)))
+            .max_by_key(|(mount, _)| mount.source_path.len());
+        longest.map(|(mount, rest)| join(&mount.target, rest))
+    }
+
+    fn start(&self, target: Target, directory: i32, path: &[u8]) -> Result<Start> {
+        if path.first() == Some(&b'/') {
+            return self.root_start();
+        }
+        let directory = match directory {
+            AT_FDCWD => target.working_directory()?,
+            number => target.descriptor(number)?,
+        };
+        let mount = self.mount_of(&directory);
+        Ok(Start { directory, mount })
+    }
+
+    fn root_start(&self) -> Result<Start> {
+        let directory = rustix::io::fcntl_dupfd_cloexec(&self.root, 3)?;
+        Ok(Start { directory, mount: None })
+    }
+
+    fn walk(
+        &self,
+        target: Target,
+        directory: i32,
+        path: &[u8],
+        last: Last,
+        state: &ProcessState,
+    ) -> Result<Walked> {
+        let Start { directory: mut current, mut mount } = self.start(target, directory, path)?;
+        let mut queue: VecDeque<Vec<u8>> = components(path);
+        let mut wants_directory = path.last() == Some(&b'/');
+        let mut n_links = 0_u32;
+        let mut is_magic = false;
+        while let Some(name) = queue.pop_front() {
+            let is_last = queue.is_empty();
+            self.check_search(target, &current, mount, state)?;
+            if name == b".." {
+                (current, mount) = self.parent_of(current, mount)?;
+                continue;
+            }
+            if is_last && last == Last::Parent {
+                let name = CString::new(name).map_err(|_error| Errno::INVAL)?;
+                return Ok(Walked::Name(Name { directory: current, name, mount, wants_directory }));
+            }
+            if let Some(over) = self.covering(&current, &name) {
+                let covering = self.mounts.get(over).ok_or(Errno::IO)?;
+                current = rustix::io::fcntl_dupfd_cloexec(&covering.source, 3)?;
+                mount = Some(over);
+                is_magic = false;
+                if !is_last && !is_directory(&current)? {
+                    return Err(Errno::NOTDIR);
+                }
+                continue;
+            }
+            let is_in_proc = mount.and_then(|at| self.mounts.get(at)).is_some_and(|at| at.is_proc);
+            if is_in_proc && let Some(own) = own_entry(target, &current, &name)? {
+                for part in own.into_iter().rev() {
+                    queue.push_front(part);
+                }
+                continue;
+            }
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let next = rustix::fs::openat(&current, name.as_slice(), flags, Mode::empty())?;
+            let stat = rustix::fs::fstat(&next)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+                if !is_last && FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    return Err(Errno::NOTDIR);
+                }
+                is_magic = false;
+                current = next;
+                continue;
+            }
+            if is_last && last == Last::NoFollow && !wants_directory {
+                return Ok(Walked::Found(Found { file: next, stat, mount, is_magic: false }));
+            }
+            n_links = n_links.saturating_add(1);
+            if n_links > MAX_LINKS {
+                return Err(Errno::LOOP);
+            }
+            if is_in_proc && is_magic_link(&current, &name) {
+                current = self.follow_magic(target, &current, &name)?;
+                mount = self.mount_of(&current);
+                is_magic = true;
+                continue;
+            }
+            let link = rustix::fs::readlinkat(&next, c"", Vec::new())?.into_bytes();
+            if link.first() == Some(&b'/') {
+                Start { directory: current, mount } = self.root_start()?;
+            }
+            if is_last && link.last() == Some(&b'/') {
+                wants_directory = true;
+            }
+            for part in components(&link).into_iter().rev() {
+                queue.push_front(part);
+            }
+        }
+        let stat = rustix::fs::fstat(&current)?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if wants_directory && !is_directory {
+            return Err(Errno::NOTDIR);
+        }
+        if last == Last::Parent {
+            let name = CString::default();
+            return Ok(Walked::Name(Name { directory: current, name, mount, wants_directory }));
+        }
+        Ok(Walked::Found(Found { file: current, stat, mount, is_magic }))
+    }
+
+    /// Returns the mount whose mount point is `name` in `directory`.
+    pub(super) fn covering(&self, directory: &OwnedFd, name: &[u8]) -> Option<usize> {
+        if self.mounts.is_empty() {
+            return None;
+        }
+        let parent = id_of(directory).ok()?;
+        if !self.above_mounts.contains(&parent) {
+            return None;
+        }
+        let point = id_at(directory, name);
+        self.mounts.iter().rposition(|mount| match mount.point {
+            Some(id) => point == Some(id),
+            // The mount point does not exist: its directory and name identify it.
+            None => {
+                mount.target.rsplit(|byte| *byte == b'/').next() == Some(name)
+                    && id_of(&mount.parent).is_ok_and(|id| id == parent)
+            }
+        })
+    }
+
+    pub(super) fn parent_of(
+        &self,
+        current: OwnedFd,
+        mount: Option<usize>,
+    ) -> Result<(OwnedFd, Option<usize>)> {
+        let id = id_of(&current)?;
+        if id == self.root_id {
+            return Ok((current, None));
+        }
+        if let Some(at) = mount.and_then(|at| self.mounts.get(at))
+            && at.source_id == id
+        {
+            let parent = rustix::io::fcntl_dupfd_cloexec(&at.parent, 3)?;
+            let mount = self.mount_of(&parent);
+            return Ok((parent, mount));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok((rustix::fs::openat(&current, c"..", flags, Mode::empty())?, mount))
+    }
+
+    fn follow_magic(&self, target: Target, directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+        match name {
+            b"root" => return rustix::io::fcntl_dupfd_cloexec(&self.root, 3),
+            b"exe" if self.rules.translates_paths => {
+                let process = process_of(directory).unwrap_or(target);
+                let program = self.state(process).program.clone();
+                let found = self.find(target, AT_FDCWD, &program, true)?;
+                return Ok(found.file);
+            }
+            _ => {}
+        }
+        rustix::fs::openat(directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    }
+}
+
+/// Splits a path into its components. `.` has no effect.
+fn components(path: &[u8]) -> VecDeque<Vec<u8>> {
+    let parts = path.split(|byte| *byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
+}
+
+fn is_directory(file: &OwnedFd) -> Result<bool> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Replaces `self` and `thread-self` of `/proc`, which would lead to the supervisor (proc(5)).
+fn own_entry(target: Target, directory: &OwnedFd, name: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
+    if name != b"self" && name != b"thread-self" {
+        return Ok(None);
+    }
+    if id_of(directory)?.inode != PROC_ROOT_INODE {
+        return Ok(None);
+    }
+    let pid = target.pid.as_raw_nonzero().to_string();
+    Ok(Some(if name == b"self" {
+        vec![pid.into_bytes()]
+    } else {
+        vec![pid.clone().into_bytes(), b"task".to_vec(), pid.into_bytes()]
+    }))
+}
+
+/// Returns whether a link in `/proc` leads to an object itself, not to a path
+/// (symlink(7), "Magic links").
+pub(super) fn is_magic_link(directory: &OwnedFd, name: &[u8]) -> bool {
+    if matches!(name, b"exe" | b"cwd" | b"root") {
+        return true;
+    }
+    let path = path_of(directory).unwrap_or_default();
+    matches!(path.rsplit(|byte| *byte == b'/').next(), Some(b"fd" | b"ns" | b"map_files"))
+}
+
+/// Returns the process of an open directory of `/proc`.
+pub(super) fn process_of(directory: &OwnedFd) -> Option<Target> {
+    let path = path_of(directory).ok()?;
+    let pid = path.split(|byte| *byte == b'/').nth(2)?;
+    Target::new(std::str::from_utf8(pid).ok()?.parse().ok()?).ok()
+}

@@ -1,0 +1,156 @@
+//! The process that made a system call: its memory, working directory and descriptors.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::{Errno, Result};
+use rustix::process::Pid;
+
+use super::super::sys::memory;
+use crate::pathio;
+
+/// `AT_FDCWD` as a system call's argument (openat(2)).
+pub(super) const AT_FDCWD: i32 = -100;
+
+/// Maximum length of a path in bytes, with its null byte (`PATH_MAX`).
+const PATH_MAX: usize = 4096;
+/// Size of the pages that memory is protected in, at least.
+const PAGE_BYTES: u64 = 4096;
+/// Number of bytes of a path that are read at first. Most paths are shorter.
+const FIRST_READ_BYTES: u64 = 256;
+
+/// Maximum size of `/proc/PID/status`, which has a line for each group.
+const MAX_STATUS_BYTES: u64 = 1 << 20;
+
+/// The thread that waits for the answer to its system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) pid: Pid,
+}
+
+impl Target {
+    pub(super) fn new(pid: u32) -> Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        Ok(Self { pid: pid.ok_or(Errno::SRCH)? })
+    }
+
+    /// Reads exactly `N` bytes.
+    pub(super) fn bytes<const N: usize>(self, address: u64) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.read_exact(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn read_exact(self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if memory::read(self.pid, address, bytes)? == bytes.len() {
+            Ok(())
+        } else {
+            Err(Errno::FAULT)
+        }
+    }
+
+    pub(super) fn u32(self, address: u64) -> Result<u32> {
+        self.bytes(address).map(u32::from_ne_bytes)
+    }
+
+    pub(super) fn u64(self, address: u64) -> Result<u64> {
+        self.bytes(address).map(u64::from_ne_bytes)
+    }
+
+    pub(super) fn write(self, address: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if memory::write(self.pid, address, bytes)? == bytes.len() {
+            Ok(())
+        } else {
+            Err(Errno::FAULT)
+        }
+    }
+
+    /// Reads a string up to its null byte, which is not part of the result.
+    ///
+    /// # Errors
+    /// `FAULT` if it is not readable, `NAMETOOLONG` if it is longer than [`PATH_MAX`].
+    pub(super) fn string(self, address: u64) -> Result<Vec<u8>> {
+        if address == 0 {
+            return Err(Errno::FAULT);
+        }
+        let mut bytes = Vec::new();
+        let mut at = address;
+        let mut wanted = FIRST_READ_BYTES;
+        while bytes.len() < PATH_MAX {
+            // Not beyond the page: the next one may be unreadable.
+            let to_page_end = PAGE_BYTES.saturating_sub(at % PAGE_BYTES);
+            let len = to_page_end.min(wanted);
+            let start = bytes.len();
+            bytes.resize(start.saturating_add(usize::try_from(len).unwrap_or(0)), 0);
+            let chunk = bytes.get_mut(start..).ok_or(Errno::FAULT)?;
+            self.read_exact(at, chunk)?;
+            if let Some(end) = chunk.iter().position(|byte| *byte == 0) {
+                bytes.truncate(start.saturating_add(end));
+                return Ok(bytes);
+            }
+            at = at.checked_add(len).ok_or(Errno::FAULT)?;
+            wanted = PAGE_BYTES;
+        }
+        Err(Errno::NAMETOOLONG)
+    }
+
+    /// Opens its working directory.
+    pub(super) fn working_directory(self) -> Result<OwnedFd> {
+        self.open("cwd")
+    }
+
+    /// Opens what one of its descriptors refers to, of any type.
+    pub(super) fn descriptor(self, number: i32) -> Result<OwnedFd> {
+        let link = format!("fd/{number}");
+        self.open(&link).map_err(|errno| if errno == Errno::NOENT { Errno::BADF } else { errno })
+    }
+
+    /// Opens the object of a link of its directory in `/proc`.
+    fn open(self, link: &str) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, self.proc_path(link)?.as_c_str(), flags, Mode::empty())
+    }
+
+    /// Reads a link of its directory in `/proc`.
+    pub(super) fn link(self, link: &str) -> Result<Vec<u8>> {
+        let path = self.proc_path(link)?;
+        rustix::fs::readlinkat(CWD, path.as_c_str(), Vec::new()).map(CString::into_bytes)
+    }
+
+    fn proc_path(self, rest: &str) -> Result<CString> {
+        let path = format!("/proc/{}/{rest}", self.pid.as_raw_nonzero());
+        CString::new(path).map_err(|_error| Errno::INVAL)
+    }
+
+    /// Returns its process's id.
+    pub(super) fn thread_group(self) -> u32 {
+        let number = self.status("Tgid").and_then(|words| words.parse().ok());
+        number.unwrap_or_else(|| self.pid.as_raw_nonzero().get().cast_unsigned())
+    }
+
+    /// Returns the id for file systems of the line `Uid` or `Gid` of its status.
+    pub(super) fn status_id(self, name: &str) -> Option<u32> {
+        self.status(name)?.split_ascii_whitespace().nth(3)?.parse().ok()
+    }
+
+    /// Returns an octal number of its status.
+    pub(super) fn status_octal(self, name: &str) -> Option<u32> {
+        u32::from_str_radix(&self.status(name)?, 8).ok()
+    }
+
+    /// Returns a line of `/proc/PID/status` (proc_pid_status(5)).
+    fn status(self, name: &str) -> Option<String> {
+        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        let text = pathio::read_to_string(Path::new(&path), MAX_STATUS_BYTES).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim().to_owned())
+    }
+}

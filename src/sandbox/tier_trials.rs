@@ -1,0 +1,147 @@
+//! Tries what the isolation of steps needs, in a child process: a trial cannot be undone.
+
+use std::os::fd::AsFd as _;
+
+use rustix::io::{Errno, Result};
+use rustix::process::{Pid, WaitOptions};
+
+use super::isolation::Isolation;
+use super::sys::trace::Traced;
+use super::sys::{clone, fork, notify};
+use super::{supervised, supervisor};
+
+/// A step of a trial, and what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A mount namespace, and mounts in it.
+    Mounts,
+    /// chroot(2).
+    Chroot,
+    /// A seccomp filter with user notification.
+    Notification,
+    /// ptrace(2).
+    Tracing,
+}
+
+impl Need {
+    /// Returns what a refusal says.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Mounts => "mounts in a new mount namespace (unshare, mount)",
+            Self::Chroot => "chroot(2), with CAP_SYS_CHROOT",
+            Self::Notification => "a seccomp filter with user notification (Linux 5.14)",
+            Self::Tracing => "ptrace(2) of own child processes",
+        }
+    }
+
+    /// Returns what would permit it.
+    pub(super) const fn help(self) -> &'static str {
+        match self {
+            Self::Mounts => {
+                "start the container with `--privileged`, or with `--cap-add SYS_ADMIN --security-opt \
+                 seccomp=unconfined --security-opt apparmor=unconfined`"
+            }
+            Self::Chroot => "run rbuild as root, with CAP_SYS_CHROOT",
+            Self::Notification => {
+                "a newer kernel, or a container whose system call filter allows seccomp(2), as docker's \
+                 default does"
+            }
+            Self::Tracing => {
+                "a container whose system call filter allows ptrace(2), as docker's default does; \
+                 `sysctl kernel.yama.ptrace_scope` must be at most 1"
+            }
+        }
+    }
+}
+
+/// The need that the system refuses, and its error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) need: Need,
+    pub(super) errno: Errno,
+}
+
+/// Tries whether this process, as it is, can run steps under `isolation`. Must be called while it has a
+/// single thread.
+pub(super) fn attempt(isolation: Isolation) -> std::result::Result<(), Refused> {
+    for need in needs(isolation) {
+        let tried = match need {
+            Need::Tracing => trace(),
+            Need::Mounts | Need::Chroot | Need::Notification => in_child(&|| match need {
+                Need::Mounts => mount(),
+                Need::Chroot => rustix::process::chroot(c"/"),
+                Need::Notification | Need::Tracing => notification(isolation),
+            }),
+        };
+        tried.map_err(|errno| Refused { need: *need, errno })?;
+    }
+    Ok(())
+}
+
+const fn needs(isolation: Isolation) -> &'static [Need] {
+    match isolation {
+        Isolation::Namespace => &[Need::Mounts],
+        Isolation::SingleId => &[Need::Mounts, Need::Notification],
+        Isolation::Chroot => &[Need::Chroot, Need::Notification],
+        Isolation::Emulated => &[Need::Notification, Need::Tracing],
+    }
+}
+
+/// Runs `attempt` in a child; returns its result.
+fn in_child(attempt: &dyn Fn() -> Result<()>) -> Result<()> {
+    match fork::fork()? {
+        fork::Forked::Child => {
+            let errno = attempt().err().map_or(0, Errno::raw_os_error);
+            clone::exit_now(errno)
+        }
+        fork::Forked::Parent(child) => match exit_status(child)? {
+            0 => Ok(()),
+            errno => Err(Errno::from_raw_os_error(errno)),
+        },
+    }
+}
+
+fn exit_status(child: Pid) -> Result<i32> {
+    let ended =
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), WaitOptions::empty()))?;
+    // A seccomp filter may kill instead of refusing.
+    Ok(ended.and_then(|(_, status)| status.exit_status()).unwrap_or(libc::EPERM))
+}
+
+fn mount() -> Result<()> {
+    fork::unshare_mounts()?;
+    let private =
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change(c"/", private)?;
+    super::detached_mount::new_tmpfs().map(drop)
+}
+
+fn notification(isolation: Isolation) -> Result<()> {
+    if !isolation.may_mount() {
+        notify::set_no_new_privs()?;
+    }
+    let listener = notify::load(&supervisor::filter(supervised::rules(isolation)))?;
+    // Answers with a descriptor exist since Linux 5.14: `INVAL` is for the call that does not exist.
+    let file = listener.as_fd();
+    match notify::add_descriptor(file, 0, file, true, true) {
+        Err(Errno::NOENT) | Ok(_) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Stops a child as a tracer.
+fn trace() -> Result<()> {
+    match fork::fork()? {
+        fork::Forked::Child => loop {
+            rustix::event::pause();
+        },
+        fork::Forked::Parent(child) => {
+            let traced = Traced::attach(child)
+                .and_then(|traced| traced.wait_until_stopped().map(|()| traced))
+                .and_then(|traced| traced.registers().map(drop));
+            let _ended = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+            exit_status(child)?;
+            traced
+        }
+    }
+}
