@@ -20,7 +20,7 @@ use super::mounts::{
 use super::prepared::{PreparedChild, PreparedOp};
 use super::report::{EXEC, Report};
 use super::streams::ChildEnds;
-use super::sys::{clone, descriptors, exec, filter, landlock, net, signal};
+use super::sys::{clone, descriptors, exec, filter, landlock, net, notify, signal};
 use super::{caps, kept_mounts, pivot, verify};
 
 /// The results of operations that later ones use.
@@ -29,6 +29,8 @@ struct ChildState<'a> {
     status: BorrowedFd<'a>,
     /// The launcher's file, whose number changes likewise.
     launcher: BorrowedFd<'a>,
+    /// The socket to rbuild.
+    socket: Option<BorrowedFd<'a>>,
     /// The id of the rootfs's mount, which stays the same when it is moved.
     root_mount: Option<u64>,
     /// The tmpfs with the empty file and directory that masks are made of.
@@ -54,6 +56,7 @@ pub(super) fn main(child: &PreparedChild<'_>, ends: ChildEnds<'_>) {
     let mut state = ChildState {
         status: ends.status,
         launcher: child.launcher.as_fd(),
+        socket: ends.keep,
         root_mount: verify::mount_id(child.root, c""),
         blanks: None,
     };
@@ -145,16 +148,29 @@ fn change<'a>(
         PreparedOp::ScopeSockets(rules) => rules.map_or(Ok(()), landlock::restrict_self),
         PreparedOp::Blanks => make_blanks(root).map(|blanks| state.blanks = Some(blanks)),
         PreparedOp::Mask(path) => mask(root, path, state.blanks.as_ref()),
-        PreparedOp::CloseDescriptors => close_descriptors(state),
+        PreparedOp::CloseDescriptors { keeps_socket } => close_descriptors(state, *keeps_socket),
+        PreparedOp::Supervise(program) => supervise(program, state.socket),
         PreparedOp::RenewDieWithParent => renew_die_with_parent(state.status),
         PreparedOp::Verify(_) => Ok(()),
     }
 }
 
-fn close_descriptors(state: &mut ChildState<'_>) -> Result<()> {
-    let kept = descriptors::keep_only(state.status, state.launcher)?;
-    (state.status, state.launcher) = (kept.status, kept.launcher);
+fn close_descriptors(state: &mut ChildState<'_>, keeps_socket: bool) -> Result<()> {
+    let socket = state.socket.filter(|_| keeps_socket);
+    let kept = descriptors::keep_only(state.status, state.launcher, socket)?;
+    (state.status, state.launcher, state.socket) = (kept.status, kept.launcher, kept.extra);
     Ok(())
+}
+
+/// Loads the filter of a supervisor, and sends rbuild its listener and the root directory.
+fn supervise(program: &[libc::sock_filter], socket: Option<BorrowedFd<'_>>) -> Result<()> {
+    let socket = socket.ok_or(Errno::BADF)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(c"/", flags, Mode::empty())?;
+    notify::set_no_new_privs()?;
+    let listener = notify::load(program)?;
+    kept_mounts::send(socket, listener.as_fd())?;
+    kept_mounts::send(socket, root.as_fd())
 }
 
 /// Enters the working directory, which an image or a Dockerfile names. Never follows a magic link

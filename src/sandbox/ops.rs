@@ -7,9 +7,9 @@ use rustix::thread::CapabilitySet;
 
 use crate::pathio::ids;
 
-use super::caps;
 use super::devices::{DEV_DIRECTORIES, DEVICES, Device, LINKS};
 use super::spec::{Limit, Mount, MountNamespace, MountSource, Network, RunSpec, Streams, User};
+use super::{caps, supervisor};
 
 /// One operation of a step's setup. Paths are absolute in the rootfs and resolved inside it, except
 /// where noted.
@@ -138,6 +138,8 @@ pub enum SetupOp {
     /// Blocks the host's abstract sockets (landlock(7), Linux 6.12). They belong to the network
     /// namespace (unix(7)), which the step shares.
     ScopeSockets,
+    /// Loads the filter of a supervisor (seccomp_unotify(2)), which emulates owners and identities.
+    Supervise,
     /// Checks that all of the above took effect; otherwise the command is not executed.
     Verify,
 }
@@ -185,6 +187,25 @@ pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     });
     ops.extend(process_ops(spec));
     ops
+}
+
+/// Returns the setup of `spec` where one user id stands for all: the command is that user, and a
+/// supervisor emulates the others.
+pub(super) fn single_id_ops(spec: &RunSpec) -> Vec<SetupOp> {
+    let mut ops = rootfs_ops(&as_single_id(spec));
+    ops.retain(|op| !matches!(op, SetupOp::Become(_)));
+    let (resource, value) = supervisor::CARRIER_LIMIT;
+    let carrier = Limit { resource, soft: Some(value), hard: None };
+    let at = ops.iter().position(|op| matches!(op, SetupOp::RenewDieWithParent));
+    ops.insert(at.unwrap_or(ops.len()), SetupOp::Limit(carrier));
+    ops.push(SetupOp::Supervise);
+    ops
+}
+
+/// Returns `spec` for the user that the kernel sees.
+pub(super) fn as_single_id(spec: &RunSpec) -> RunSpec {
+    let mount_namespace = MountNamespace::Own;
+    RunSpec { user: User::root(), mount_namespace, ..spec.clone() }
 }
 
 /// Returns the operations that assemble a new mount tree.

@@ -67,6 +67,7 @@ impl fmt::Display for SetupOp {
             }
             Self::ScopeSockets => f.write_str("block the host's abstract sockets"),
             Self::CloseDescriptors => f.write_str("close all other descriptors"),
+            Self::Supervise => f.write_str("start the supervision of system calls"),
             Self::Verify => f.write_str("verify the sandbox"),
         }
     }

@@ -16,6 +16,7 @@ use super::ops::{self, DEV_PTS, MountFlags, SetupOp};
 use super::prepared::{MountTarget, NewFilesystem, PreparedChild, PreparedOp};
 use super::rootfs::Rootfs;
 use super::spec::{Limit, Mount, MountNamespace, MountSource, RunSpec, User};
+use super::supervisor::{self, Rules};
 use super::sys::exec::StringArray;
 use super::sys::{landlock, mount};
 use super::terminal::Terminal;
@@ -28,6 +29,8 @@ struct PrepareInputs<'a, 'm> {
     spec: &'a RunSpec,
     mounts: &'m [Option<Arc<OwnedFd>>],
     terminal: Option<&'a Terminal>,
+    /// The rules of the command's supervisor, if it has one.
+    rules: Option<Rules>,
 }
 
 /// Prepares the operations `ops`, which must have been made from `spec`.
@@ -36,9 +39,10 @@ pub(super) fn child<'a>(
     spec: &'a RunSpec,
     ops: &'a [SetupOp],
     terminal: Option<&'a Terminal>,
+    rules: Option<Rules>,
 ) -> Result<PreparedChild<'a>, SandboxError> {
     let mounts = sources(spec)?;
-    let inputs = PrepareInputs { spec, mounts: &mounts, terminal };
+    let inputs = PrepareInputs { spec, mounts: &mounts, terminal, rules };
     let prepared = ops
         .iter()
         .map(|op| prepare(op, inputs).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
@@ -126,8 +130,13 @@ fn prepare<'a>(
         SetupOp::DieWithParent => PreparedOp::DieWithParent,
         SetupOp::RenewDieWithParent => PreparedOp::RenewDieWithParent,
         SetupOp::ScopeSockets => PreparedOp::ScopeSockets(scope_of_sockets()?),
-        SetupOp::CloseDescriptors => PreparedOp::CloseDescriptors,
-        SetupOp::Verify => PreparedOp::Verify(expected(inputs.spec)?),
+        SetupOp::CloseDescriptors => {
+            PreparedOp::CloseDescriptors { keeps_socket: inputs.rules.is_some() }
+        }
+        SetupOp::Supervise => {
+            PreparedOp::Supervise(supervisor::filter(inputs.rules.ok_or(Errno::INVAL)?))
+        }
+        SetupOp::Verify => PreparedOp::Verify(expected(inputs.spec, inputs.rules)?),
     })
 }
 
@@ -162,15 +171,23 @@ fn scope_of_sockets() -> rustix::io::Result<Option<BorrowedFd<'static>>> {
 }
 
 /// Returns the state that [`SetupOp::Verify`] must find in the child.
-fn expected(spec: &RunSpec) -> rustix::io::Result<Expected> {
-    let groups = spec.user.groups.iter().map(|gid| group(*gid));
+fn expected(spec: &RunSpec, rules: Option<Rules>) -> rustix::io::Result<Expected> {
+    let groups = match rules {
+        // A process that may map its own id alone cannot change its groups (user_namespaces(7)).
+        Some(_) => rustix::process::getgroups()?,
+        None => {
+            let groups = spec.user.groups.iter().map(|gid| group(*gid));
+            groups.collect::<rustix::io::Result<_>>()?
+        }
+    };
     Ok(Expected {
         uid: user(spec.user.uid)?,
         gid: group(spec.user.gid)?,
-        groups: groups.collect::<rustix::io::Result<_>>()?,
+        groups,
         bounding_set: ops::bounding_set(spec),
         capabilities: ops::capabilities(spec),
         filtered: !spec.insecure,
+        has_extra: rules.is_some(),
     })
 }
 

@@ -111,7 +111,11 @@ pub(super) enum PreparedOp<'a> {
     RenewDieWithParent,
     /// The Landlock ruleset; `None` where the kernel lacks Landlock or its scopes.
     ScopeSockets(Option<BorrowedFd<'static>>),
-    CloseDescriptors,
+    CloseDescriptors {
+        /// True if the socket to rbuild stays open.
+        keeps_socket: bool,
+    },
+    Supervise(Vec<libc::sock_filter>),
     Verify(Expected),
 }
 

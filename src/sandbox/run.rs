@@ -1,8 +1,9 @@
 //! Runs a command: starts the child, forwards its output, and waits for its end.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -12,13 +13,14 @@ use rustix::thread::CapabilitySet;
 use crate::pathio::ids::{self, UnmappedId};
 
 use super::error::SandboxError;
-use super::isolation::isolation;
+use super::isolation::{Isolation, isolation};
 use super::ops::{self, SetupOp};
 use super::report::{EXEC, Report};
 use super::rootfs::Rootfs;
 use super::spec::{Exit, KeptMounts, MountNamespace, Network, Output, RunSpec, User};
 use super::step_process::StepProcess;
 use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
+use super::supervisor::{Identity, Rules};
 use super::user_namespace::in_user_namespace;
 use super::verify::SandboxPart;
 use super::{caps, child, kept_mounts, prepare, supervised};
@@ -70,7 +72,9 @@ pub fn run_attached(
 
 /// The plan for a command's child: its namespaces and its operations.
 pub(super) struct Setup<'a> {
-    pub(super) spec: &'a RunSpec,
+    pub(super) spec: Cow<'a, RunSpec>,
+    /// The supervisor of the command, and the user that it pretends to be.
+    pub(super) supervision: Option<(Rules, Identity)>,
     /// Flags of clone(2), `CLONE_NEW*`.
     pub(super) namespaces: u64,
     pub(super) ops: Vec<SetupOp>,
@@ -78,7 +82,23 @@ pub(super) struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     pub(super) fn of(spec: &'a RunSpec) -> Self {
-        Self { spec, namespaces: namespaces(spec), ops: ops::rootfs_ops(spec) }
+        if isolation() == Some(Isolation::SingleId) {
+            let user = Identity::of(&spec.user);
+            let ops = ops::single_id_ops(spec);
+            let spec = ops::as_single_id(spec);
+            return Self {
+                supervision: Some((supervised::rules(Isolation::SingleId), user)),
+                namespaces: namespaces(&spec),
+                spec: Cow::Owned(spec),
+                ops,
+            };
+        }
+        Self {
+            spec: Cow::Borrowed(spec),
+            supervision: None,
+            namespaces: namespaces(spec),
+            ops: ops::rootfs_ops(spec),
+        }
     }
 }
 
@@ -89,30 +109,42 @@ pub(super) fn start_and_attach(
     on_output: &mut dyn FnMut(Output, &[u8]),
     kept: &mut Option<KeptMounts>,
 ) -> Result<Exit, SandboxError> {
-    let Setup { spec, namespaces, ops } = setup;
+    let Setup { spec, supervision, namespaces, ops } = setup;
+    let spec = spec.as_ref();
     for op in ops {
         tracing::debug!(%op, "sandbox");
     }
     let started = Instant::now();
     let streams = CommandStreams::new(spec.streams, attach.input)?;
-    let prepared = prepare::child(rootfs, spec, ops, streams.terminal())?;
+    let rules = supervision.as_ref().map(|(rules, _)| *rules);
+    let prepared = prepare::child(rootfs, spec, ops, streams.terminal(), rules)?;
     let status = pipe()?;
-    let keep = matches!(spec.mount_namespace, MountNamespace::Kept)
-        .then(kept_mounts::socket_pair)
-        .transpose();
-    let keep = keep.map_err(|errno| SandboxError::setup("create a socket pair", errno))?;
-    let ends = streams.ends(status.write.as_fd(), keep.as_ref().map(|(_, child)| child.as_fd()));
+    let uses_socket = supervision.is_some() || matches!(spec.mount_namespace, MountNamespace::Kept);
+    let pair = uses_socket.then(kept_mounts::socket_pair).transpose();
+    let pair = pair.map_err(|errno| SandboxError::setup("create a socket pair", errno))?;
+    let (own, theirs) = pair.unzip();
+    let mut own = own;
+    let supervisor = match (supervision, own.take_if(|_| supervision.is_some())) {
+        (Some((rules, user)), Some(socket)) => {
+            Some(supervised::start_in_namespace(rootfs, *rules, user.clone(), socket)?)
+        }
+        _ => None,
+    };
+    let ends = streams.ends(status.write.as_fd(), theirs.as_ref().map(OwnedFd::as_fd));
     let step = StepProcess::start_with_retries(*namespaces, attach.cancel, &|| {
         child::main(&prepared, ends);
     })?;
-    *kept = keep.and_then(|(own, _)| kept_mounts::receive(own.as_fd()));
+    *kept = own.and_then(|own| kept_mounts::receive(own.as_fd()));
     // The child has its own copies. While these are open, the pipes would not reach end of file.
-    drop((status.write, prepared));
+    drop((status.write, prepared, theirs));
 
     let AttachResult { report, interrupted } = streams
         .attend(status.read, &step, attach, on_output)
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
+    if let Some(supervisor) = supervisor {
+        supervised::finish(supervisor, rootfs);
+    }
     let program = spec.argv.first();
     tracing::debug!(?program, ?exit, took = ?started.elapsed(), "command ended");
     match report {

@@ -54,11 +54,8 @@ pub(super) fn run(
     let exit = attended
         .map_err(|errno| SandboxError::setup("follow the command", errno))
         .and_then(|attended| Ok((attended, step.wait()?)));
-    let files = supervisor.join().ok().flatten();
+    finish(supervisor, rootfs);
     scratch.remove();
-    if let Some(files) = files {
-        *rootfs.lock_attributes() = files;
-    }
     let (AttachResult { report, interrupted }, exit) = exit?;
     match report {
         Some(report) => Err(error_from_report(report, spec)),
@@ -99,6 +96,43 @@ fn environment(spec: &RunSpec) -> Result<Vec<CString>, SandboxError> {
     entries.collect()
 }
 
+/// Starts the thread that answers the calls of a command in namespaces, which sends its listener and
+/// its root directory to the other end of `socket`.
+pub(super) fn start_in_namespace(
+    rootfs: &Rootfs,
+    rules: Rules,
+    user: Identity,
+    socket: OwnedFd,
+) -> Result<SupervisorThread, SandboxError> {
+    let files = rootfs.take_attributes();
+    spawn(move || {
+        let listener = kept_mounts::receive_descriptor(socket.as_fd());
+        let root = listener.as_ref().and_then(|_| kept_mounts::receive_descriptor(socket.as_fd()));
+        let (Some(listener), Some(root)) = (listener, root) else { return Some(files) };
+        let made = Supervisor::new(listener, rules, root, files, user, Vec::new());
+        made.inspect_err(|error| tracing::error!(%error, "supervisor")).ok().map(Supervisor::run)
+    })
+}
+
+/// The thread of a supervisor, which returns the attributes of the step's files.
+pub(super) type SupervisorThread = JoinHandle<Option<EmulatedFiles>>;
+
+/// Waits for a supervisor whose processes have ended.
+pub(super) fn finish(supervisor: SupervisorThread, rootfs: &Rootfs) {
+    if let Some(files) = supervisor.join().ok().flatten() {
+        *rootfs.lock_attributes() = files;
+    }
+}
+
+fn spawn(
+    body: impl FnOnce() -> Option<EmulatedFiles> + Send + 'static,
+) -> Result<SupervisorThread, SandboxError> {
+    thread::Builder::new()
+        .name("supervisor".to_owned())
+        .spawn(body)
+        .map_err(|error| SandboxError::setup("start the supervisor", error))
+}
+
 /// Starts the thread that answers the step's calls. It ends with the step's last process.
 fn start_supervisor(
     rootfs: &Rootfs,
@@ -106,7 +140,7 @@ fn start_supervisor(
     rules: Rules,
     scratch: &StepScratch,
     socket: OwnedFd,
-) -> Result<JoinHandle<Option<EmulatedFiles>>, SandboxError> {
+) -> Result<SupervisorThread, SandboxError> {
     let failed = |errno| SandboxError::setup("start the supervisor", errno);
     let root = open_root(rootfs.as_fd()).map_err(failed)?;
     let files = rootfs.take_attributes();
@@ -115,7 +149,7 @@ fn start_supervisor(
     let loader = scratch.loader_path();
     let mounts = scratch.mounts(rootfs.as_fd(), spec)?;
     let own_attributes = scratch.attributes(spec)?;
-    let body = move || {
+    spawn(move || {
         let Some(listener) = kept_mounts::receive_descriptor(socket.as_fd()) else {
             return Some(files);
         };
@@ -132,11 +166,7 @@ fn start_supervisor(
             supervisor.set_attributes(file, attributes);
         }
         Some(supervisor.run())
-    };
-    thread::Builder::new()
-        .name("supervisor".to_owned())
-        .spawn(body)
-        .map_err(|error| SandboxError::setup("start the supervisor", error))
+    })
 }
 
 fn open_root(root: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {

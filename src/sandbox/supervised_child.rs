@@ -175,7 +175,7 @@ fn apply<'a>(
         9 => child.filters.iter().try_for_each(|program| filter::load(program)),
         10 => {
             let socket = state.socket.ok_or(Errno::BADF)?;
-            let kept = descriptors::keep_only(state.status, socket)?;
+            let kept = descriptors::keep_only(state.status, socket, None)?;
             (state.status, state.socket) = (kept.status, Some(kept.launcher));
             Ok(())
         }

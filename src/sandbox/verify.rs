@@ -25,6 +25,8 @@ pub(super) struct Expected {
     pub(super) capabilities: Option<CapabilitySet>,
     /// True if a seccomp filter must be in force.
     pub(super) filtered: bool,
+    /// True if the child has kept a third descriptor; see [`descriptors::keep_only`].
+    pub(super) has_extra: bool,
 }
 
 /// A part of the sandbox that is checked.
@@ -105,17 +107,18 @@ pub(super) fn first_mismatch(
     launcher: BorrowedFd<'_>,
 ) -> Option<SandboxPart> {
     SandboxPart::ALL.into_iter().find(|part| {
-        let holds =
-            match part {
-                SandboxPart::Root => Ok(root_is(root)),
-                SandboxPart::WorkingDirectory => working_directory_is_inside(),
-                SandboxPart::Descriptors => Ok(!descriptors::any_open_from_first_closed()
-                    && descriptors::closed_by_exec(launcher)),
-                SandboxPart::Processes => Ok(rustix::process::getpid().is_init()),
-                SandboxPart::Identity => identity::is(expected.uid, expected.gid, &expected.groups),
-                SandboxPart::Capabilities => capabilities_are(expected),
-                SandboxPart::Filter => identity::is_filtered().map(|is| is == expected.filtered),
-            };
+        let holds = match part {
+            SandboxPart::Root => Ok(root_is(root)),
+            SandboxPart::WorkingDirectory => working_directory_is_inside(),
+            SandboxPart::Descriptors => {
+                Ok(!descriptors::any_open_from_first_closed(expected.has_extra)
+                    && descriptors::closed_by_exec(launcher))
+            }
+            SandboxPart::Processes => Ok(rustix::process::getpid().is_init()),
+            SandboxPart::Identity => identity::is(expected.uid, expected.gid, &expected.groups),
+            SandboxPart::Capabilities => capabilities_are(expected),
+            SandboxPart::Filter => identity::is_filtered().map(|is| is == expected.filtered),
+        };
         holds != Ok(true)
     })
 }

@@ -22,6 +22,9 @@ pub(in crate::sandbox) const CARRIER: Resource = Resource::Rttime;
 /// The limit's value for state 0, in microseconds: half a year.
 pub(super) const FIRST_STATE: u64 = 1 << 44;
 
+/// The limit and its value for state 0.
+pub(in crate::sandbox) const CARRIER_LIMIT: (Resource, u64) = (CARRIER, FIRST_STATE);
+
 /// The limit of a process in state 0.
 pub(in crate::sandbox) const INITIAL_LIMIT: Rlimit =
     Rlimit { current: Some(FIRST_STATE), maximum: None };

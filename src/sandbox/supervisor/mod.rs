@@ -34,10 +34,11 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::{Errno, Result};
 
 use super::attributes::{Attributes, EmulatedFiles, FileId};
+use super::spec::User;
 use super::sys::notify::{self, Notification};
 pub(super) use calls::filter;
 use execute::PendingProgram;
-pub(super) use identity::{CARRIER, INITIAL_LIMIT};
+pub(super) use identity::{CARRIER, CARRIER_LIMIT, INITIAL_LIMIT};
 use identity::{Ids, ProcessState, StateTable};
 use lookup::{Found, Name};
 use mounts::VirtualMount;
@@ -102,6 +103,13 @@ pub(in crate::sandbox) struct Identity {
     pub(in crate::sandbox) groups: Vec<u32>,
 }
 
+impl Identity {
+    pub(in crate::sandbox) fn of(user: &User) -> Self {
+        Self { uid: user.uid, gid: user.gid, groups: user.groups.clone() }
+    }
+}
+
+/// The state of a step's supervisor.
 #[derive(Debug)]
 pub(in crate::sandbox) struct Supervisor {
     listener: Arc<OwnedFd>,

@@ -55,7 +55,7 @@ impl Supervisor {
     }
 
     fn restart_with(&self, target: Target, call: &Notification, to: Redirection) -> Result<()> {
-        let traced = Traced::attach(target.pid)?;
+        let traced = target.with_access(|| Traced::attach(target.pid))?;
         notify::restart(self.listener.as_fd(), call.id)?;
         traced.wait_until_stopped()?;
         let mut registers = traced.registers()?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{Errno, Result};
-use rustix::process::Pid;
+use rustix::process::{Gid, Pid, Uid};
 
 use super::super::sys::memory;
 use crate::pathio;
@@ -47,11 +47,8 @@ impl Target {
         if bytes.is_empty() {
             return Ok(());
         }
-        if memory::read(self.pid, address, bytes)? == bytes.len() {
-            Ok(())
-        } else {
-            Err(Errno::FAULT)
-        }
+        let len = self.with_access(|| memory::read(self.pid, address, bytes))?;
+        if len == bytes.len() { Ok(()) } else { Err(Errno::FAULT) }
     }
 
     pub(super) fn u32(self, address: u64) -> Result<u32> {
@@ -66,11 +63,8 @@ impl Target {
         if bytes.is_empty() {
             return Ok(());
         }
-        if memory::write(self.pid, address, bytes)? == bytes.len() {
-            Ok(())
-        } else {
-            Err(Errno::FAULT)
-        }
+        let len = self.with_access(|| memory::write(self.pid, address, bytes))?;
+        if len == bytes.len() { Ok(()) } else { Err(Errno::FAULT) }
     }
 
     /// Reads a string up to its null byte, which is not part of the result.
@@ -116,13 +110,31 @@ impl Target {
     /// Opens the object of a link of its directory in `/proc`.
     fn open(self, link: &str) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        rustix::fs::openat(CWD, self.proc_path(link)?.as_c_str(), flags, Mode::empty())
+        let path = self.proc_path(link)?;
+        self.with_access(|| rustix::fs::openat(CWD, path.as_c_str(), flags, Mode::empty()))
+    }
+
+    /// Makes a call that needs access to the process, in its user's place if that is another one: root
+    /// in a container usually lacks `CAP_SYS_PTRACE` (ptrace(2), "Ptrace access mode checking").
+    pub(super) fn with_access<T>(self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
+        match call() {
+            Err(Errno::PERM | Errno::ACCESS) if rustix::process::geteuid().is_root() => {
+                let uid = self.status_id("Uid").ok_or(Errno::PERM)?;
+                let gid = self.status_id("Gid").ok_or(Errno::PERM)?;
+                if uid == 0 {
+                    return Err(Errno::PERM);
+                }
+                acting_as(uid, gid, call)
+            }
+            result => result,
+        }
     }
 
     /// Reads a link of its directory in `/proc`.
     pub(super) fn link(self, link: &str) -> Result<Vec<u8>> {
         let path = self.proc_path(link)?;
-        rustix::fs::readlinkat(CWD, path.as_c_str(), Vec::new()).map(CString::into_bytes)
+        let link = self.with_access(|| rustix::fs::readlinkat(CWD, path.as_c_str(), Vec::new()))?;
+        Ok(link.into_bytes())
     }
 
     fn proc_path(self, rest: &str) -> Result<CString> {
@@ -153,4 +165,16 @@ impl Target {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         Some(line.trim().to_owned())
     }
+}
+
+/// Makes a call as another user, and becomes root again. Only this thread changes its user.
+fn acting_as<T>(uid: u32, gid: u32, mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::thread::set_thread_res_gid(gid, gid, Gid::ROOT)?;
+    let result = rustix::thread::set_thread_res_uid(uid, uid, Uid::ROOT).and_then(|()| call());
+    // The saved id of root allows both.
+    let restored = rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+        .and_then(|()| rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT));
+    restored.expect("the saved user and group are root");
+    result
 }

@@ -8,8 +8,8 @@ use rustix::io::{Errno, FdFlags};
 const STATUS: RawFd = 3;
 /// The number of the launcher's file in the child.
 const LAUNCHER: RawFd = 4;
-/// Descriptors from this number on are closed.
-const FIRST_CLOSED: RawFd = 5;
+/// The number of a third descriptor that a child may keep.
+const EXTRA: RawFd = 5;
 
 /// The highest number that [`any_open_from_first_closed`] checks. rbuild's descriptors have the
 /// lowest free numbers, and a step's setup needs a few dozen; each check costs a system call.
@@ -22,20 +22,29 @@ pub(in crate::sandbox) struct KeptDescriptors {
     pub(in crate::sandbox) status: BorrowedFd<'static>,
     /// The launcher's file, which exec closes.
     pub(in crate::sandbox) launcher: BorrowedFd<'static>,
+    /// The third descriptor, which exec closes.
+    pub(in crate::sandbox) extra: Option<BorrowedFd<'static>>,
 }
 
-/// Closes every descriptor of the calling process but the three streams, `status` and `launcher`,
-/// which get new numbers. close_range(2), Linux 5.9. Allocates nothing.
+/// Closes every descriptor of the calling process but the three streams, `status`, `launcher` and
+/// `extra`, which get new numbers. close_range(2), Linux 5.9. Allocates nothing.
 ///
 /// Only for a child with a descriptor table of its own: it closes descriptors without their owners'
 /// knowledge.
 pub(in crate::sandbox) fn keep_only(
     status: BorrowedFd<'_>,
     launcher: BorrowedFd<'_>,
+    extra: Option<BorrowedFd<'_>>,
 ) -> rustix::io::Result<KeptDescriptors> {
-    // Numbers above both targets first: one may have the other's.
-    let status = rustix::io::fcntl_dupfd_cloexec(status, FIRST_CLOSED)?;
-    let launcher = rustix::io::fcntl_dupfd_cloexec(launcher, FIRST_CLOSED)?;
+    let first_closed = first_closed(extra.is_some());
+    // Numbers above all targets first: one may have another's.
+    let status = rustix::io::fcntl_dupfd_cloexec(status, first_closed)?;
+    let launcher = rustix::io::fcntl_dupfd_cloexec(launcher, first_closed)?;
+    if let Some(extra) = extra {
+        let extra = rustix::io::fcntl_dupfd_cloexec(extra, first_closed)?;
+        duplicate(extra.as_fd(), EXTRA, libc::O_CLOEXEC)?;
+        std::mem::forget(extra);
+    }
     duplicate(status.as_fd(), STATUS, 0)?;
     duplicate(launcher.as_fd(), LAUNCHER, libc::O_CLOEXEC)?;
     // Closed below, with all others.
@@ -43,13 +52,19 @@ pub(in crate::sandbox) fn keep_only(
     // SAFETY: three integers. The owners of the closed descriptors live in the parent, whose table
     // is another one; this process never runs their destructors.
     super::checked(unsafe {
-        libc::syscall(libc::SYS_close_range, FIRST_CLOSED, libc::c_uint::MAX, 0)
+        libc::syscall(libc::SYS_close_range, first_closed, libc::c_uint::MAX, 0)
     })?;
     // SAFETY: `duplicate` has just opened it, and this process never closes it.
     let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
     // SAFETY: likewise.
     let launcher = unsafe { BorrowedFd::borrow_raw(LAUNCHER) };
-    Ok(KeptDescriptors { status, launcher })
+    // SAFETY: likewise.
+    let extra = extra.map(|_| unsafe { BorrowedFd::borrow_raw(EXTRA) });
+    Ok(KeptDescriptors { status, launcher, extra })
+}
+
+const fn first_closed(has_extra: bool) -> RawFd {
+    if has_extra { EXTRA + 1 } else { EXTRA }
 }
 
 /// Closes every descriptor of the calling process but `kept`. close_range(2), Linux 5.9. Allocates
@@ -77,8 +92,8 @@ fn duplicate(from: BorrowedFd<'_>, to: RawFd, flags: libc::c_int) -> rustix::io:
 }
 
 /// Returns whether a descriptor is open that [`keep_only`] should have closed. Allocates nothing.
-pub(in crate::sandbox) fn any_open_from_first_closed() -> bool {
-    (FIRST_CLOSED..=LAST_CHECKED).any(|number| {
+pub(in crate::sandbox) fn any_open_from_first_closed(has_extra: bool) -> bool {
+    (first_closed(has_extra)..=LAST_CHECKED).any(|number| {
         // SAFETY: only asks for the flags of a number that may be closed; nothing is done to it.
         let number = unsafe { BorrowedFd::borrow_raw(number) };
         rustix::io::fcntl_getfd(number) != Err(Errno::BADF)
