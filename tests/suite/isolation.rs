@@ -73,8 +73,8 @@ enum Start {
     Nobody,
     /// In a container with these options of `docker run`.
     Docker(&'static [&'static str]),
-    /// By a user, as root of a namespace of bubblewrap that has no other id.
-    Bubblewrap,
+    /// By a user, as root of a namespace of bubblewrap that has no other id, with these options.
+    Bubblewrap(&'static [&'static str]),
 }
 
 /// A row of the matrix.
@@ -84,7 +84,7 @@ struct Way {
     /// The directory for the store and temporary files.
     scratch: &'static str,
     cells: [(Ask, Expect); 4],
-    /// Images that fail there although steps run, with a part of the error.
+    /// Images that fail there with namespaces, with a part of the error.
     exceptions: &'static [(&'static str, &'static str)],
 }
 
@@ -184,16 +184,37 @@ const DOCKER_PRIVILEGED: Way = Way {
     ],
     ..DOCKER_DEFAULT
 };
+/// As docs/ci.md says for steps with namespaces, with a file system for the store.
+const DOCKER_PRIVILEGED_VOLUME: Way = Way {
+    start: Start::Docker(&["--privileged", "--tmpfs=/var/lib/rbuild:exec,suid,dev"]),
+    cells: ROOT.cells,
+    ..DOCKER_DEFAULT
+};
+/// The other options of docs/ci.md. rbuild may create user namespaces, but not mount without one.
+const DOCKER_UNCONFINED: Way = Way {
+    start: Start::Docker(&[
+        "--security-opt=seccomp=unconfined",
+        "--security-opt=apparmor=unconfined",
+        "--security-opt=systempaths=unconfined",
+        "--tmpfs=/var/lib/rbuild:exec,suid,dev",
+    ]),
+    cells: ROOT.cells,
+    exceptions: NO_DEVICES,
+    ..DOCKER_DEFAULT
+};
+/// Root without capabilities: the kernel maps root to no further namespace (user_namespaces(7)).
 const BUBBLEWRAP: Way = Way {
-    start: Start::Bubblewrap,
+    start: Start::Bubblewrap(&[]),
     cells: [
-        (Ask::Auto, Images(Isolation::SingleId)),
-        (Ask::Namespace, Images(Isolation::SingleId)),
+        (Ask::Auto, Images(Isolation::Emulated)),
+        (Ask::Namespace, Refusal(NO_NAMESPACE)),
         (Ask::Chroot, Refusal("chroot")),
         (Ask::Emulated, Images(Isolation::Emulated)),
     ],
     ..ROOT
 };
+const BUBBLEWRAP_WITH_CAPABILITIES: Way =
+    Way { start: Start::Bubblewrap(&["--cap-add", "ALL"]), cells: NOBODY.cells, ..ROOT };
 
 /// The images: a name and a Dockerfile. All but [`WITHOUT_STEPS`] have steps.
 const IMAGES: &[(&str, &str)] = &[
@@ -214,8 +235,8 @@ const IMAGES: &[(&str, &str)] = &[
          RUN set -e; mkdir -p /d/e; echo text > /d/file; chmod 640 /d/file; chown 1000:1000 /d /d/file; \
              ln -s file /d/link; chown -h 7:8 /d/link; ln /d/file /d/hard; rm /old/file; rm -r /old/directory; \
              chmod 1777 /d/e; touch -d @1 /d/early; mv /d/early /d/moved; mkfifo -m 600 /d/pipe; \
-             stat -c '%a %u %g %h %s %F' /d /d/* > /stat\n\
-         RUN set -e; stat -c '%a %u %g %h %s %F' /d /d/* > /later; echo more >> /d/file; mv /d /moved; \
+             stat -c '%a %u %g %F' /d /d/* > /stat; stat -c '%h %s' /d/file >> /stat\n\
+         RUN set -e; stat -c '%a %u %g %F' /d /d/* > /later; stat -c '%h %s' /d/file >> /later; echo more >> /d/file; mv /d /moved; \
              mkdir /d; cat /moved/hard > /d/content; chown 3:4 /old; rm /bin/seq\n",
     ),
     (
@@ -263,10 +284,19 @@ const IMAGES: &[(&str, &str)] = &[
     (
         "accounts",
         "FROM base:1\n\
-         RUN mkdir /home && /bin/busybox adduser -D app && \
-             /bin/busybox su -s /bin/sh app -c 'id; pwd; touch ~/own' > /id\n\
+         RUN echo app:x:1000:1001::/home/app:/bin/sh >> /etc/passwd && echo app:x:1001: >> /etc/group && \
+             mkdir -p /home/app && chown app:app /home/app && chmod 2750 /home/app && \
+             /bin/busybox su -s /bin/sh app -c 'id; cd; touch own; mkdir in; stat -c %u:%g:%a own in; ! ls /root/x' > /id\n\
+         RUN chown -R app: /old && chown :0 /old/file && stat -c '%n %u %g' /old /old/* > /list\n\
          USER app\n\
          RUN id > ~/id && echo $HOME >> ~/id\n",
+    ),
+    (
+        "chroot",
+        "FROM base:1\n\
+         RUN set -e; mkdir -p /jail/bin /jail/dev; cp /bin/busybox /jail/bin/sh; echo inside > /jail/file; \
+             /bin/busybox chroot /jail /bin/sh -c 'read -r x < /file; echo $x; pwd; echo made > /made' > /seen; \
+             /bin/busybox chroot /jail /bin/sh -c 'read -r x < /../../seen' 2>/dev/null && exit 1; chown 5:6 /jail/made\n",
     ),
     (
         "devices",
@@ -278,7 +308,7 @@ const IMAGES: &[(&str, &str)] = &[
         "proc",
         "FROM base:1\n\
          RUN set -e; cat /proc/self/status > /dev/null; readlink /proc/self/exe > /facts; \
-             cd /proc/self; ls | grep -x -e status -e maps -e fd >> /facts; readlink cwd >> /facts; \
+             cd /proc/self; ls | grep -x -e status -e maps -e fd >> /facts; \
              readlink /proc/self/root >> /facts; cat /proc/self/comm >> /facts; \
              tr '\\0' ' ' < /proc/self/cmdline >> /facts; test -d /proc/1; test -d /proc/$$; \
              head -c 4 /proc/meminfo >> /facts; cat /proc/sys/kernel/ostype >> /facts; \
@@ -323,7 +353,7 @@ const IMAGES: &[(&str, &str)] = &[
          SHELL [\"/bin/busybox\", \"sh\", \"-ec\"]\n\
          ENV VARIABLE=value\n\
          ARG ARGUMENT=more\n\
-         RUN echo $VARIABLE $ARGUMENT > /variables; env | cut -d= -f1 2>/dev/null | grep -v PWD > /env; true\n",
+         RUN echo $VARIABLE $ARGUMENT > /variables; env | sed 's/=.*//' | sort > /env\n",
     ),
     (
         "stages",
@@ -334,7 +364,7 @@ const IMAGES: &[(&str, &str)] = &[
          RUN --mount=from=build,target=/build cp -p /build/out/bin/tool /copied\n\
          COPY --from=build /out /opt\n\
          COPY --from=build --chown=5 /log /var/log/build\n\
-         RUN stat -c '%n %a %u %g %h' /copied /opt /opt/bin/tool /opt/same /var/log/build > /stat\n",
+         RUN stat -c '%n %a %u %g' /copied /opt /opt/bin/tool /opt/same /var/log/build > /stat; stat -c %h /opt/same >> /stat\n",
     ),
     (FAILING, "FROM base:1\nRUN echo kept > /kept\nRUN touch /lost && exit 7\n"),
     (
@@ -419,7 +449,7 @@ impl Way {
     fn build(&self, ask: Ask) -> Option<Results> {
         let env = match self.start {
             Start::Root | Start::Docker(_) => env_for(Who::root()?),
-            Start::User | Start::Bubblewrap => env_for(Who::user()?),
+            Start::User | Start::Bubblewrap(_) => env_for(Who::user()?),
             Start::Nobody => {
                 Who::root()?;
                 let id = 1_720_000_000 + std::process::id();
@@ -433,7 +463,7 @@ impl Way {
                     |options: &[&str], command: &[&str]| env.container(options, command);
                 return Some(self.build_in(&env, options, ask, &contained));
             }
-            Start::Bubblewrap => bubblewrap(&env)?,
+            Start::Bubblewrap(options) => bubblewrap(&env, options)?,
             Start::Root | Start::User | Start::Nobody => env.program("sh"),
         };
         if ask != Ask::Auto {
@@ -500,7 +530,7 @@ impl Way {
             let exception = self.exceptions.iter().find(|(image, _)| image == name);
             let refusal = match (expect, exception) {
                 (Refusal(text), _) if name != WITHOUT_STEPS => Some(text),
-                (Images(_), Some((_, text))) => Some(*text),
+                (Images(Isolation::Namespace), Some((_, text))) => Some(*text),
                 _ => None,
             };
             let is_right = match (refusal, name.as_str()) {
@@ -541,12 +571,12 @@ fn reference() -> Option<&'static Results> {
 }
 
 /// Returns the command for a shell that is root of a namespace without other ids.
-fn bubblewrap(env: &Env) -> Option<Command> {
+fn bubblewrap(env: &Env, options: &[&str]) -> Option<Command> {
     let start = || {
         let mut bwrap = env.program("bwrap");
         bwrap.args(["--unshare-user", "--uid", "0", "--gid", "0", "--unshare-pid"]);
         bwrap.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]);
-        bwrap.args(["--bind", &env.shown("."), &env.shown("."), "sh"]);
+        bwrap.args(["--bind", &env.shown("."), &env.shown(".")]).args(options).arg("sh");
         bwrap
     };
     let trial = start().args(["-c", "true"]).output();
@@ -575,7 +605,10 @@ ways! {
     priv_user_of_a_container_without_rights DOCKER_HARDENED,
     priv_user_of_a_container_that_can_execute_nothing_it_writes DOCKER_HARDENED_NOEXEC,
     priv_root_of_a_privileged_container DOCKER_PRIVILEGED,
+    priv_root_of_a_privileged_container_with_a_volume DOCKER_PRIVILEGED_VOLUME,
+    priv_root_of_an_unconfined_container DOCKER_UNCONFINED,
     priv_root_of_a_namespace_with_one_id BUBBLEWRAP,
+    priv_root_of_a_namespace_with_one_id_and_capabilities BUBBLEWRAP_WITH_CAPABILITIES,
 }
 
 macro_rules! ways_by_docker {
@@ -598,6 +631,7 @@ ways_by_docker! {
     priv_user_of_a_container_without_rights DOCKER_HARDENED,
     priv_user_of_a_container_that_can_execute_nothing_it_writes DOCKER_HARDENED_NOEXEC,
     priv_root_of_a_privileged_container DOCKER_PRIVILEGED,
+    priv_root_of_a_privileged_container_with_a_volume DOCKER_PRIVILEGED_VOLUME,
 }
 
 fn by_docker(way: &Way) {

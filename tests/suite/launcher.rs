@@ -53,7 +53,7 @@ while read -r _ _ _ root target options _ _ type _; do \
   echo \"$root $target $options\"; \
 done < /proc/self/mountinfo | sed 's,/sys/fs/cgroup .*,/sys/fs/cgroup,' | sort
 ls -l /dev /proc/self/fd/1 /proc/self/fd/2 | sed 's/ [A-Z][a-z][a-z] .[0-9] [0-9:]*//; s/\\[.*//' | grep -v total
-stat -c '%n %a %u %g' / /dev /dev/pts /dev/shm /etc/hosts /tmp /proc/self/fd/1/
+stat -c '%n %a %u %g' / /dev /dev/pts /dev/shm /etc/hosts /tmp; stat -L -c '%F %a %u' /proc/self/fd/1
 env | grep -v HOSTNAME | sort
 id; pwd; umask; echo $$
 echo written > /dev/stderr";

@@ -140,8 +140,8 @@ static void namespaces_and_mounts(void) {
     TRY("clone(SIGCHLD)", without_child(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)));
     TRY("clone3(0)", clone3(0));
     TRY("clone3(CLONE_NEWUSER)", clone3(CLONE_NEWUSER));
-    TRY("mount(tmpfs)", mount("x", "/tmp", "tmpfs", 0, ""));
-    TRY("mount(MS_BIND)", mount("/bin", "/tmp", "", MS_BIND, ""));
+    TRY("mount(tmpfs)", mount("x", "/tmp/mounted", "tmpfs", 0, ""));
+    TRY("mount(MS_BIND)", mount("/bin", "/tmp/mounted", "", MS_BIND, ""));
     TRY("umount2", umount2("/proc/none", 0));
     TRY("pivot_root", syscall(SYS_pivot_root, "/none", "/none"));
     TRY("open_tree", syscall(OPEN_TREE, AT_FDCWD, "/", 1));
@@ -267,6 +267,7 @@ int main(int count, char **arguments) {
         all_numbers();
         return 0;
     }
+    mkdir("/tmp/mounted", 0755);
     namespaces_and_mounts();
     processes();
     files();

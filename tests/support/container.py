@@ -9,7 +9,7 @@ changed. The options are those of `docker run`:
 
     -u, --user UID[:GID]            numbers only; the group is 0 unless /etc/passwd of ROOT names one
     --cap-drop ALL                  no capabilities
-    --security-opt OPTION           no-new-privileges, seccomp=unconfined or systempaths=unconfined
+    --security-opt OPTION           no-new-privileges, or {seccomp,systempaths,apparmor}=unconfined
     --privileged                    all capabilities, no seccomp rules, a writable /sys, all devices
     --read-only                     a read-only root
     --tmpfs PATH[:OPTIONS]          file system in memory, nosuid,nodev,noexec unless OPTIONS say otherwise
@@ -181,7 +181,8 @@ def arguments():
     parser.add_argument("-u", "--user", default="0", metavar="UID[:GID]")
     parser.add_argument("--cap-drop", choices=["ALL"])
     parser.add_argument("--security-opt", action="append", default=[],
-                        choices=["no-new-privileges", "seccomp=unconfined", "systempaths=unconfined"])
+                        choices=["no-new-privileges", "seccomp=unconfined", "systempaths=unconfined",
+                                 "apparmor=unconfined"])
     parser.add_argument("--privileged", action="store_true")
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--tmpfs", action="append", default=[], metavar="PATH[:OPTIONS]")
@@ -322,6 +323,8 @@ def mount_files(root, stage, options, hostname):
             file.write(text)
         provide(f"{root}/etc/{name}", path)
         mount(path, f"{root}/etc/{name}", None, BIND)
+        if options.read_only:
+            mount(None, f"{root}/etc/{name}", None, BIND | REMOUNT | RDONLY)
     for text in options.tmpfs:
         path, _, more = text.partition(":")
         flags, data = tmpfs_options(more, options.size)
