@@ -51,7 +51,8 @@ CASES = {
         RUN {HELLO_C} && gcc -O2 -o hello hello.c && test "$(./hello)" = hello
         """,
     "nginx": f"""
-        RUN {APT} nginx && sed -i 's/:80 /:18089 /; s/listen 80 /listen 18089 /' /etc/nginx/sites-available/default && nginx -t
+        RUN {APT} nginx && sed -i 's/:80 /:18089 /; s/listen 80 /listen 18089 /' /etc/nginx/sites-available/default
+        RUN nginx -t
         RUN id www-data && nginx && nginx -s stop
         """,
     "ssh": f"""

@@ -52,7 +52,7 @@ impl Ask {
     }
 }
 
-/// What a cell expects.
+/// Expected result of a cell.
 #[derive(Debug, Clone, Copy)]
 enum Expect {
     /// All images, with this isolation of their steps.
@@ -62,10 +62,10 @@ enum Expect {
 }
 use Expect::{Images, Refusal};
 
-/// How rbuild is started.
+/// The start of rbuild.
 #[derive(Debug, Clone, Copy)]
 enum Start {
-    /// By root.
+    /// By root of the host.
     Root,
     /// By a user with subordinate ids.
     User,
@@ -321,7 +321,7 @@ const IMAGES: &[(&str, &str)] = &[
              -e std... -e shm -e pts -e ptmx /list > /names; rm /list; test -c /dev/null; \
              cd /dev; stat -c '%n %a %t %T %F' null zero full random urandom tty >> /names; cd /; \
              echo gone > /dev/null; head -c 8 /dev/zero | wc -c >> /names; head -c 8 /dev/urandom | wc -c >> /names; \
-             ! echo > /dev/full; echo shared > /dev/shm/file; cat /dev/shm/file >> /names\n",
+             ! echo > /dev/full; cd /dev/shm; echo shared > file; cat file >> /names\n",
     ),
     (
         "streams",
@@ -534,8 +534,8 @@ impl Way {
                 _ => None,
             };
             let is_right = match (refusal, name.as_str()) {
+                (_, DOCTOR) => doctor_agrees(expect, built),
                 (Some(text), _) => built.code != 0 && built.messages.contains(text),
-                (None, DOCTOR) => doctor_agrees(expect, built),
                 (None, FAILING) => {
                     built.code == want.code && built.messages.contains("exit code: 7")
                 }
@@ -549,12 +549,16 @@ impl Way {
     }
 }
 
-/// Returns whether `rbuild doctor` says that steps run, and with no other isolation than expected.
+/// Returns whether `rbuild doctor` says that steps run, and names no other isolation than expected.
 fn doctor_agrees(expect: Expect, doctor: &Built) -> bool {
-    let Images(isolation) = expect else { return true };
+    let Images(isolation) = expect else {
+        return doctor.code != 0 && doctor.digest.contains("does not work");
+    };
     let names = [Isolation::SingleId, Isolation::Namespace, Isolation::Chroot, Isolation::Emulated];
     let named = names.map(Isolation::name).into_iter().find(|name| doctor.digest.contains(name));
-    doctor.digest.contains(" works") && named.is_none_or(|name| name == isolation.name())
+    doctor.code == 0
+        && doctor.digest.contains(" works")
+        && named.is_none_or(|name| name == isolation.name())
 }
 
 /// Returns what root builds on the host with namespaces, or `None` where that is not possible.
