@@ -41,15 +41,6 @@ impl Ask {
             Self::Emulated => "emulated",
         }
     }
-
-    /// Returns whether rbuild knows this value.
-    fn is_ready(self) -> bool {
-        match self {
-            Self::Auto | Self::Namespace => true,
-            Self::Chroot => READY.contains(&Isolation::Chroot),
-            Self::Emulated => READY.contains(&Isolation::Emulated),
-        }
-    }
 }
 
 /// Expected result of a cell.
@@ -57,8 +48,8 @@ impl Ask {
 enum Expect {
     /// All images, with this isolation of their steps.
     Images(Isolation),
-    /// An error with this text for each image with a step.
-    Refusal(&'static str),
+    /// An error of this isolation, with this text, for each image with a step.
+    Refusal(Isolation, &'static str),
 }
 use Expect::{Images, Refusal};
 
@@ -108,7 +99,7 @@ const USER: Way = Way {
     cells: [
         (Ask::Auto, Images(Isolation::Namespace)),
         (Ask::Namespace, Images(Isolation::Namespace)),
-        (Ask::Chroot, Refusal("chroot")),
+        (Ask::Chroot, Refusal(Isolation::Chroot, "chroot")),
         (Ask::Emulated, Images(Isolation::Emulated)),
     ],
     exceptions: NO_DEVICES,
@@ -119,7 +110,7 @@ const NOBODY: Way = Way {
     cells: [
         (Ask::Auto, Images(Isolation::SingleId)),
         (Ask::Namespace, Images(Isolation::SingleId)),
-        (Ask::Chroot, Refusal("chroot")),
+        (Ask::Chroot, Refusal(Isolation::Chroot, "chroot")),
         (Ask::Emulated, Images(Isolation::Emulated)),
     ],
     ..ROOT
@@ -129,7 +120,7 @@ const DOCKER_DEFAULT: Way = Way {
     scratch: "/var/lib/rbuild",
     cells: [
         (Ask::Auto, Images(Isolation::Chroot)),
-        (Ask::Namespace, Refusal(NO_NAMESPACE)),
+        (Ask::Namespace, Refusal(Isolation::Namespace, NO_NAMESPACE)),
         (Ask::Chroot, Images(Isolation::Chroot)),
         (Ask::Emulated, Images(Isolation::Emulated)),
     ],
@@ -140,8 +131,8 @@ const DOCKER_USER: Way = Way {
     scratch: "/tmp/rbuild",
     cells: [
         (Ask::Auto, Images(Isolation::Emulated)),
-        (Ask::Namespace, Refusal(NO_NAMESPACE)),
-        (Ask::Chroot, Refusal("chroot")),
+        (Ask::Namespace, Refusal(Isolation::Namespace, NO_NAMESPACE)),
+        (Ask::Chroot, Refusal(Isolation::Chroot, "chroot")),
         (Ask::Emulated, Images(Isolation::Emulated)),
     ],
     exceptions: &[],
@@ -166,10 +157,10 @@ const DOCKER_HARDENED_NOEXEC: Way = Way {
         "--tmpfs=/tmp",
     ]),
     cells: [
-        (Ask::Auto, Refusal("noexec")),
-        (Ask::Namespace, Refusal(NO_NAMESPACE)),
-        (Ask::Chroot, Refusal("chroot")),
-        (Ask::Emulated, Refusal("noexec")),
+        (Ask::Auto, Refusal(Isolation::Emulated, "noexec")),
+        (Ask::Namespace, Refusal(Isolation::Namespace, NO_NAMESPACE)),
+        (Ask::Chroot, Refusal(Isolation::Chroot, "chroot")),
+        (Ask::Emulated, Refusal(Isolation::Emulated, "noexec")),
     ],
     ..DOCKER_USER
 };
@@ -178,7 +169,7 @@ const DOCKER_PRIVILEGED: Way = Way {
     start: Start::Docker(&["--privileged"]),
     cells: [
         (Ask::Auto, Images(Isolation::Chroot)),
-        (Ask::Namespace, Refusal("overlay")),
+        (Ask::Namespace, Refusal(Isolation::Namespace, "overlay")),
         (Ask::Chroot, Images(Isolation::Chroot)),
         (Ask::Emulated, Images(Isolation::Emulated)),
     ],
@@ -207,8 +198,8 @@ const BUBBLEWRAP: Way = Way {
     start: Start::Bubblewrap(&[]),
     cells: [
         (Ask::Auto, Images(Isolation::Emulated)),
-        (Ask::Namespace, Refusal(NO_NAMESPACE)),
-        (Ask::Chroot, Refusal("chroot")),
+        (Ask::Namespace, Refusal(Isolation::Namespace, NO_NAMESPACE)),
+        (Ask::Chroot, Refusal(Isolation::Chroot, "chroot")),
         (Ask::Emulated, Images(Isolation::Emulated)),
     ],
     ..ROOT
@@ -498,11 +489,8 @@ impl Way {
     fn check(&self, build: &dyn Fn(Ask) -> Option<Results>) {
         let mut unready = Vec::new();
         for (ask, expect) in self.cells {
-            let is_ready = match expect {
-                Images(isolation) => READY.contains(&isolation),
-                // Without steps, an image is the same, whatever isolation there will be.
-                Refusal(_) => ask.is_ready(),
-            };
+            let (Images(needed) | Refusal(needed, _)) = expect;
+            let is_ready = READY.contains(&needed);
             if !is_ready {
                 unready.push(ask.name());
                 if ask != Ask::Auto {
@@ -529,7 +517,7 @@ impl Way {
             let want = &reference[name];
             let exception = self.exceptions.iter().find(|(image, _)| image == name);
             let refusal = match (expect, exception) {
-                (Refusal(text), _) if name != WITHOUT_STEPS => Some(text),
+                (Refusal(_, text), _) if name != WITHOUT_STEPS => Some(text),
                 (Images(Isolation::Namespace), Some((_, text))) => Some(*text),
                 _ => None,
             };
@@ -542,7 +530,8 @@ impl Way {
                 (None, _) => (built.code, &built.digest) == (want.code, &want.digest),
             };
             if !is_right {
-                writeln!(wrong, "{name}: {built:?}\n  instead of {:?} {want:?}", refusal).unwrap();
+                let wanted = refusal.unwrap_or(&want.digest);
+                writeln!(wrong, "{name}: {built:?}\n  instead of {} {wanted}", want.code).unwrap();
             }
         }
         assert!(wrong.is_empty(), "{place}:\n{wrong}");
