@@ -8,19 +8,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::Command;
 
+use crate::support::container::{copy_libraries, program};
 use crate::support::env::{Done, Env, Who};
 use crate::support::images::Layout;
 use crate::support::registry::DockerRegistry;
 use crate::support::source;
-
-/// Returns the program for the image: the static one if the caller has built it.
-fn program() -> PathBuf {
-    std::env::var_os("RBUILD_STATIC")
-        .map_or_else(|| env!("CARGO_BIN_EXE_rbuild").into(), PathBuf::from)
-}
 
 /// Builds packaging/image, with the config in the directory `out` and the files in `rootfs`.
 fn build(env: &Env, more: &[&str]) {
@@ -30,19 +23,7 @@ fn build(env: &Env, more: &[&str]) {
     script.args(["-o", "type=oci,dest=out,tar=false,compression=uncompressed", "-o", "rootfs"]);
     script.env("CERTIFICATES", env.path("certificates"));
     Done::of(script.output().unwrap()).ok();
-    libraries(env);
-}
-
-/// Copies the libraries of a program that is not static into the rootfs.
-fn libraries(env: &Env) {
-    let listed = Command::new("ldd").arg(program()).output().unwrap();
-    for word in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
-        if let Some(path) = word.strip_prefix('/') {
-            let target = env.path("rootfs").join(path);
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::copy(word, target).unwrap();
-        }
-    }
+    copy_libraries(&program(), &env.path("rootfs"));
 }
 
 /// Runs the image as an engine would: with a volume for the store, the image's root and the image's

@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod certificates;
+pub(crate) mod container;
 pub(crate) mod earley;
 pub(crate) mod ebnf;
 pub(crate) mod env;
