@@ -122,7 +122,7 @@ fn change<'a>(
         }
         PreparedOp::Loopback => net::loopback_up(),
         PreparedOp::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
-        PreparedOp::PivotRoot => pivot::pivot(root, ends.keep),
+        PreparedOp::PivotRoot { kept } => pivot::pivot(root, ends.keep.filter(|_| *kept)),
         PreparedOp::EnterDirectory(directory) => enter_directory(directory),
         PreparedOp::Streams { uid, gid } => ends.connect(root, *uid, *gid),
         PreparedOp::Signals => {

@@ -111,7 +111,7 @@ fn prepare<'a>(
         }
         SetupOp::Loopback => PreparedOp::Loopback,
         SetupOp::Hostname(name) => PreparedOp::Hostname(name),
-        SetupOp::PivotRoot { .. } => PreparedOp::PivotRoot,
+        SetupOp::PivotRoot { kept } => PreparedOp::PivotRoot { kept: *kept },
         SetupOp::EnterDirectory(directory) => {
             PreparedOp::EnterDirectory(c_strings::try_new(directory)?)
         }

@@ -88,7 +88,10 @@ pub(super) enum PreparedOp<'a> {
     },
     Loopback,
     Hostname(&'a str),
-    PivotRoot,
+    PivotRoot {
+        /// True if the mount namespace is then sent to rbuild.
+        kept: bool,
+    },
     EnterDirectory(CString),
     Streams {
         uid: Uid,

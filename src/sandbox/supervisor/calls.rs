@@ -34,8 +34,6 @@ impl When {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Any,
-    /// The low half of this argument has one of these bits, or paths are translated.
-    Bits(u32, u32),
     /// The low half of this argument is this number.
     Is(u32, u32),
     /// This argument is not 0.
@@ -60,11 +58,9 @@ const fn call_if(number: c_long, when: When, condition: Condition, handler: Hand
     Call { number, when, condition, handler }
 }
 
-const CREATE: u32 = libc::O_CREAT.cast_unsigned();
-
 /// All calls, the most frequent first: the filter compares one number after the other.
 const CALLS: &[Call] = &[
-    call_if(libc::SYS_openat, When::Always, Condition::Bits(2, CREATE), Supervisor::openat),
+    call(libc::SYS_openat, When::Always, Supervisor::openat),
     call(libc::SYS_newfstatat, When::Always, Supervisor::newfstatat),
     call(libc::SYS_statx, When::Always, Supervisor::statx),
     call(libc::SYS_fstat, When::Owners, Supervisor::fstat),
@@ -137,7 +133,7 @@ const CALLS: &[Call] = &[
 /// Calls that exist only on x86-64; newer architectures have the `*at` forms alone.
 #[cfg(target_arch = "x86_64")]
 const OLD_CALLS: &[Call] = &[
-    call_if(libc::SYS_open, When::Always, Condition::Bits(1, CREATE), Supervisor::open),
+    call(libc::SYS_open, When::Always, Supervisor::open),
     call(libc::SYS_stat, When::Always, Supervisor::stat),
     call(libc::SYS_lstat, When::Always, Supervisor::lstat),
     call(libc::SYS_access, When::Always, Supervisor::access),
@@ -175,7 +171,6 @@ pub(super) fn handler(number: i32) -> Option<Handler> {
 const LOAD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_AT_LEAST: u16 = 0x35;
-const JUMP_IF_ANY: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
 const NUMBER: u32 = 0;
@@ -210,7 +205,7 @@ pub(in crate::sandbox) fn filter(rules: Rules) -> Vec<sock_filter> {
     program.push(sock_filter { jf: 1, ..instruction(JUMP_IF_EQUAL, io_uring) });
     program.push(instruction(RETURN, FAIL_ENOSYS));
     for call in all().filter(|call| call.when.holds(rules)) {
-        let answer = answer(call.condition, rules);
+        let answer = answer(call.condition);
         let number = u32::try_from(call.number).unwrap_or(u32::MAX);
         let over = u8::try_from(answer.len()).unwrap_or(u8::MAX);
         program.push(sock_filter { jf: over, ..instruction(JUMP_IF_EQUAL, number) });
@@ -220,21 +215,14 @@ pub(in crate::sandbox) fn filter(rules: Rules) -> Vec<sock_filter> {
     program
 }
 
-fn answer(condition: Condition, rules: Rules) -> Vec<sock_filter> {
+fn answer(condition: Condition) -> Vec<sock_filter> {
     let argument =
         |index: u32| instruction(LOAD, index.saturating_mul(8).saturating_add(ARGUMENTS));
     let high =
         |index: u32| instruction(LOAD, index.saturating_mul(8).saturating_add(ARGUMENTS + 4));
     let (notify, allow) = (instruction(RETURN, NOTIFY), instruction(RETURN, ALLOW));
     match condition {
-        Condition::Bits(..) if rules.translates_paths || rules.has_mounts => vec![notify],
         Condition::Any => vec![notify],
-        Condition::Bits(index, bits) => vec![
-            argument(index),
-            sock_filter { jf: 1, ..instruction(JUMP_IF_ANY, bits) },
-            notify,
-            allow,
-        ],
         Condition::Is(index, value) => vec![
             argument(index),
             sock_filter { jf: 1, ..instruction(JUMP_IF_EQUAL, value) },

@@ -87,7 +87,19 @@ impl Supervisor {
         let flags = OFlags::from_bits_retain(u32::try_from(flags & 0xffff_ffff).unwrap_or(0));
         let mode = u32::try_from(mode & 0o7777).unwrap_or(0);
         let arguments = OpenArguments { flags, mode };
+        if self.kernel_opens(target, flags) {
+            return Err(Stop::Proceed);
+        }
         self.open_path(call, target, (directory, &path), arguments, 0)
+    }
+
+    /// Returns whether the kernel opens an existing file as the step expects: paths lead there, and the
+    /// process may open all files.
+    fn kernel_opens(&self, target: Target, flags: OFlags) -> bool {
+        !self.rules.translates_paths
+            && !self.rules.has_mounts
+            && !flags.contains(OFlags::CREATE)
+            && self.state(target).uid.filesystem == 0
     }
 
     fn open_path(
