@@ -193,7 +193,7 @@ impl RootDirectory {
 impl Drop for RootDirectory {
     fn drop(&mut self) {
         // The rest is removed with the work directory of the process.
-        let _gone = pathio::remove_dir_all(self.work.path());
+        let _gone = pathio::remove_tree(self.work.path());
     }
 }
 

@@ -324,7 +324,7 @@ impl Drop for StepMounts {
         self.mounts.clear();
         for work in self.work.iter().chain(&self.copies) {
             // The rest is removed with the work directory of the process.
-            let _gone = crate::pathio::remove_dir_all(work.path());
+            let _gone = crate::pathio::remove_tree(work.path());
         }
     }
 }

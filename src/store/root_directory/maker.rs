@@ -1,6 +1,7 @@
 //! Creates the files of a root directory, each with its owner, mode, attributes and time.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use crate::sandbox::{Attributes, FileId};
 use crate::store::StoreError;
 use crate::store::free_space::SpaceGuard;
 use crate::store::unpack::open_directories::OpenDirectories;
-use crate::tree::{CAPABILITY_XATTR, Device, Leaf, Meta, Node, TreePath};
+use crate::tree::{CAPABILITY_XATTR, Device, File, Leaf, Meta, Node, TreePath};
 
 use super::contents::LayerContents;
 
@@ -66,7 +67,7 @@ impl<'a> FileMaker<'a> {
                 // Through the descriptor, so that no link is followed; the last name never is.
                 let mut at = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
                 at.push(std::ffi::OsStr::from_bytes(name));
-                Ok(pathio::remove_dir_all(&at)?)
+                Ok(pathio::remove_tree(&at)?)
             }
             Err(errno) => Err(PathError::new("remove", path.as_path(), errno).into()),
         }
@@ -102,6 +103,19 @@ impl<'a> FileMaker<'a> {
                 self.finish_unopened(path, meta, FileType::Fifo)
             }
         }
+    }
+
+    /// Creates a regular file with the content of `source`.
+    pub(super) fn streamed(
+        &mut self,
+        path: &TreePath,
+        (meta, file): (&Meta, &File),
+        source: &mut dyn Read,
+    ) -> Result<()> {
+        self.need(file.size)?;
+        let out = self.create(path)?;
+        self.contents.copy_stream((file, path), source, &out, &mut self.buffer)?;
+        self.finish(path, out.as_fd(), meta, FileType::RegularFile, 0)
     }
 
     fn device(

@@ -36,7 +36,8 @@ pub(super) fn update(
     plan.removed.iter().try_for_each(|path| maker.remove(path))?;
     plan.directories.iter().try_for_each(|path| maker.directory(path))?;
     let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let chunks: Vec<&[(TreePath, &Leaf)]> = plan.leaves.chunks(FILES_AT_ONCE).collect();
+    let leaves = stream(&mut maker, &contents, plan.leaves)?;
+    let chunks: Vec<&[(TreePath, &Leaf)]> = leaves.chunks(FILES_AT_ONCE).collect();
     let made = pool::map_in_order(&chunks, jobs, |files| {
         let mut maker = FileMaker::new(root, &contents, rights);
         files.iter().try_for_each(|(path, leaf)| maker.leaf(path, leaf))?;
@@ -50,6 +51,43 @@ pub(super) fn update(
     let finished = plan.finished.iter().rev();
     finished.into_iter().try_for_each(|(path, meta)| maker.finish_directory(path, meta))?;
     Ok(maker.made)
+}
+
+/// Creates the files whose contents are in compressed layers, in the order of those; returns the
+/// others.
+fn stream<'a>(
+    maker: &mut FileMaker<'_>,
+    contents: &LayerContents<'_>,
+    leaves: Vec<(TreePath, &'a Leaf)>,
+) -> Result<Vec<(TreePath, &'a Leaf)>> {
+    let mut others = Vec::with_capacity(leaves.len());
+    let mut streamed: BTreeMap<DiffId, HashMap<u64, (TreePath, &Leaf)>> = BTreeMap::new();
+    for (path, leaf) in leaves {
+        let place = match leaf.node() {
+            Node::File(file) => contents.streamed(file),
+            Node::Directory { .. }
+            | Node::Symlink(_)
+            | Node::CharDevice(_)
+            | Node::BlockDevice(_)
+            | Node::Fifo => None,
+        };
+        match place {
+            Some((layer, at)) => {
+                others.extend(streamed.entry(layer).or_default().insert(at, (path, leaf)));
+            }
+            None => others.push((path, leaf)),
+        }
+    }
+    for (layer, mut files) in streamed {
+        contents.stream(layer, &mut |at, content| {
+            let Some((path, leaf)) = files.remove(&at) else { return Ok(()) };
+            let Node::File(file) = leaf.node() else { return Ok(()) };
+            maker.streamed(&path, (leaf.meta(), file), content)
+        })?;
+        // Read in another way, which finds the damage.
+        others.extend(files.into_values());
+    }
+    Ok(others)
 }
 
 /// The differences between two trees, as changes on the disk.
