@@ -11,6 +11,7 @@ pub mod inside;
 pub mod interrupt;
 pub mod output;
 pub mod program;
+mod tree_removal;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -159,6 +160,15 @@ pub fn remove_file(path: &Path) -> Result<(), PathError> {
 /// The kernel's, with the path.
 pub fn remove_dir_all(path: &Path) -> Result<(), PathError> {
     absent_is_fine(fs::remove_dir_all(path)).context("remove directory", path)
+}
+
+/// Removes the directory `path` and its contents, if it exists, whatever depth and modes its
+/// directories have. Only for directories that no other process changes.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn remove_tree(path: &Path) -> Result<(), PathError> {
+    absent_is_fine(tree_removal::remove(path)).context("remove directory", path)
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -133,16 +133,17 @@ impl Stack {
         self.with(&name, Slot::filled(done), None, LayerOrigin::Pulled, &StepOrigin::default())
     }
 
-    /// Returns the stack with a layer on top that is listed and hashed while the next step runs.
+    /// Returns the stack with a layer on top that is listed and hashed later. The next step may mount
+    /// `directory` meanwhile.
     pub(in crate::executor) fn with_pending(
         &self,
         definition: &[u8; 32],
-        directory: LowerDirectory,
+        directory: Option<LowerDirectory>,
     ) -> Self {
         self.with(
             definition,
             Slot::new(),
-            Some(directory),
+            directory,
             LayerOrigin::Made,
             &StepOrigin::default(),
         )

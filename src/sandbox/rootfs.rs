@@ -4,12 +4,12 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, StatVfsMountFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 use rustix::thread::CapabilitySet;
 
-use super::attributes::EmulatedFiles;
+use super::attributes::{Attributes, EmulatedFiles, FileId};
 use super::caps;
 use super::detached_mount;
 use super::error::SandboxError;
@@ -72,9 +72,13 @@ impl Rootfs {
     /// # Errors
     /// [`SandboxError::Setup`], with the kernel's error.
     pub fn bind(directory: BorrowedFd<'_>) -> Result<Self, SandboxError> {
+        Self::bind_denying(mount::NO_DEV, directory)
+    }
+
+    fn bind_denying(denied: u64, directory: BorrowedFd<'_>) -> Result<Self, SandboxError> {
         let failed = |errno| SandboxError::setup("bind a directory as root", errno);
         let root = detached_mount::clone_tree(directory).map_err(failed)?;
-        mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(failed)?;
+        mount::restrict_tree(root.as_fd(), denied).map_err(failed)?;
         Ok(Self::new(root))
     }
 
@@ -87,8 +91,28 @@ impl Rootfs {
         directory: BorrowedFd<'_>,
         attributes: EmulatedFiles,
     ) -> Result<Self, SandboxError> {
+        Self::in_place_denying(mount::NO_DEV, directory, attributes)
+    }
+
+    /// Uses a directory like [`Rootfs::in_place`], for a command with all rights of the caller: it can
+    /// also open devices.
+    ///
+    /// # Errors
+    /// [`SandboxError::Setup`], with the kernel's error.
+    pub fn in_place_with_devices(
+        directory: BorrowedFd<'_>,
+        attributes: EmulatedFiles,
+    ) -> Result<Self, SandboxError> {
+        Self::in_place_denying(0, directory, attributes)
+    }
+
+    fn in_place_denying(
+        denied: u64,
+        directory: BorrowedFd<'_>,
+        attributes: EmulatedFiles,
+    ) -> Result<Self, SandboxError> {
         let mut rootfs = if isolation().is_some_and(Isolation::may_mount) {
-            Self::bind(directory)?
+            Self::bind_denying(denied, directory)?
         } else {
             let copy = rustix::io::fcntl_dupfd_cloexec(directory, 3);
             Self::new(copy.map_err(|errno| SandboxError::setup("open a root directory", errno))?)
@@ -109,6 +133,28 @@ impl Rootfs {
     /// Locks the attributes; a supervisor updates them while a command runs.
     pub(super) fn lock_attributes(&self) -> MutexGuard<'_, EmulatedFiles> {
         self.attributes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a file to an owner: on the disk, or as an emulated attribute.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_owner(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        (uid, gid): (u32, u32),
+    ) -> rustix::io::Result<()> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        if !isolation().is_some_and(Isolation::emulates_owners) {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            return rustix::fs::chownat(directory, name, Some(uid), Some(gid), flags);
+        }
+        let stat = rustix::fs::statat(directory, name, flags)?;
+        let mut files = self.lock_attributes();
+        let attributes = Attributes { uid, gid, ..files.of(&stat) };
+        files.set(FileId::of(&stat), attributes);
+        Ok(())
     }
 
     /// Returns the mount itself, for use as part of another root.

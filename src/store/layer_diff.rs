@@ -32,8 +32,8 @@ pub(super) use unchanged::read_xattrs;
 /// Size of the buffer for one call of getdents64(2), bytes.
 const NAMES_BYTES: usize = 32 * 1024;
 
-/// A changed path. A file has no content hash and no extended attributes until [`write_layer`] reads
-/// it, and its origin is not set.
+/// A changed path. A file has no content hash, and only those extended attributes that the disk does
+/// not hold, until [`write_layer`] reads it. Its origin is not set.
 pub type ChangedEntry = Entry;
 
 /// Returns the attribute that marks opaque directories: `user.` with the mount option `userxattr`
@@ -71,17 +71,28 @@ pub fn diff_upper(
 }
 
 /// An entry of the upper directory, changed or not.
-struct UpperEntry {
-    entry: Entry,
+pub(super) struct UpperEntry {
+    pub(super) entry: Entry,
     /// True if the lower directories have the same entry.
     is_same: bool,
     /// Device and inode number of a file with several names.
     inode: Option<(u64, u64)>,
 }
 
+impl UpperEntry {
+    pub(super) const fn new(
+        path: TreePath,
+        item: LayerItem,
+        is_same: bool,
+        inode: Option<(u64, u64)>,
+    ) -> Self {
+        Self { entry: Entry { path, item }, is_same, inode }
+    }
+}
+
 /// Removes unchanged entries, and turns further names of a changed file into hard links to its first
 /// changed name. A link cannot point to an unchanged name: that is not in this layer.
-fn changed(mut found: Vec<UpperEntry>) -> Vec<Entry> {
+pub(super) fn changed(mut found: Vec<UpperEntry>) -> Vec<Entry> {
     let mut first_names = std::collections::HashMap::new();
     for found in found.iter_mut().filter(|found| !found.is_same) {
         let Some(inode) = found.inode else { continue };
@@ -265,7 +276,7 @@ impl UpperWalk {
     }
 
     fn add(&mut self, path: TreePath, item: LayerItem, is_same: bool, inode: Option<(u64, u64)>) {
-        self.found.push(UpperEntry { entry: Entry { path, item }, is_same, inode });
+        self.found.push(UpperEntry::new(path, item, is_same, inode));
     }
 }
 
@@ -359,7 +370,8 @@ pub fn write_layer(
             LayerItem::Node(meta, Node::File(file)) => {
                 let (directory, name) = directories.parent(path)?;
                 let opened = open_file(directory, name, path.as_path())?;
-                let xattrs = read_xattrs(opened.as_fd(), path)?;
+                let mut xattrs = read_xattrs(opened.as_fd(), path)?;
+                xattrs.extend(meta.xattrs.take().into_iter().flat_map(|emulated| *emulated));
                 if !xattrs.is_empty() {
                     meta.xattrs = Some(Box::new(xattrs));
                     links.update(path, meta);
@@ -378,7 +390,11 @@ pub fn write_layer(
     Ok(())
 }
 
-fn open_file(directory: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<OwnedFd, PathError> {
+pub(super) fn open_file(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    path: &Path,
+) -> Result<OwnedFd, PathError> {
     // Without O_NONBLOCK, a FIFO that has replaced the file would block open(2) (fifo(7)).
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::openat(directory, name, flags, Mode::empty()).context("open", path)

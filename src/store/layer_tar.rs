@@ -10,7 +10,7 @@ use crate::pathio::Context as _;
 use crate::tree::{File, FileOrigin, TreePath};
 
 use super::unpack::{self, UnpackOptions, Whiteouts};
-use super::{LayerOptions, Store, StoreError, other_ids, private_files};
+use super::{LayerOptions, Store, StoreError, emulates_owners, other_ids, private_files};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -18,7 +18,7 @@ impl Store {
     /// Returns the options with which layers are unpacked into the store.
     pub(super) fn unpack_options(&self) -> UnpackOptions {
         UnpackOptions {
-            ownership: true,
+            ownership: !emulates_owners(),
             devices: !self.user_namespace,
             whiteouts: Whiteouts::Overlay { user_xattr: self.user_namespace },
             bounds: self.archive_bounds,
@@ -128,7 +128,7 @@ impl Store {
     }
 
     /// Unpacks a layer into a work directory, with the owners of this process, and opens one file.
-    fn unpack_layer_file(&self, layer: DiffId, path: &TreePath) -> Result<std::fs::File> {
+    pub(super) fn unpack_layer_file(&self, layer: DiffId, path: &TreePath) -> Result<std::fs::File> {
         let work = self.work_directory()?;
         let into = work.directory("fs")?;
         let options = UnpackOptions {
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// Stores the plain tar of a compressed layer.
-    fn store_plain_tar(&self, diff_id: DiffId) -> Result<()> {
+    pub(super) fn store_plain_tar(&self, diff_id: DiffId) -> Result<()> {
         let mut draft = self.draft()?;
         let mut tar = self.open_tar(diff_id)?;
         io::copy(&mut tar, &mut draft).context("unpack a layer in", self.root())?;

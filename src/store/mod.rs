@@ -76,6 +76,7 @@ mod prune;
 mod reserve;
 mod resolved_images;
 mod root_checks;
+mod root_directory;
 mod step_origin;
 mod steps;
 mod tags;
@@ -98,6 +99,7 @@ use crate::oci::{DiffId, Digest};
 use crate::pathio::{Context as _, PathError};
 use crate::plan::CacheKey;
 use crate::pool;
+use crate::sandbox::{self, Isolation};
 
 pub use blob::{BlobDraft, CheckedBlob};
 pub use build_records::{BuildRecord, BuildRecordWriter, BuildRecords};
@@ -117,6 +119,7 @@ pub use locks::StoreLock;
 pub use new_layer::{OpenContent, Representation};
 pub use prune::{PruneOptions, Pruned};
 pub use resolved_images::ResolvedImages;
+pub use root_directory::RootDirectory;
 pub use step_origin::StepOrigin;
 pub use steps::{StepRecord, Steps};
 pub use tags::{Tag, Tags};
@@ -286,14 +289,14 @@ impl Store {
 
     /// Returns whether this process can give files to other users, and so unpack layers.
     #[must_use]
-    pub const fn may_set_owners(&self) -> bool {
-        self.id_map.may_unpack()
+    pub fn may_set_owners(&self) -> bool {
+        self.id_map.may_unpack() && !emulates_owners()
     }
 
     /// Returns whether this process can create device files, which no user namespace permits
     /// (user_namespaces(7)).
     #[must_use]
-    pub const fn may_create_devices(&self) -> bool {
+    pub fn may_create_devices(&self) -> bool {
         self.may_set_owners() && !self.user_namespace
     }
 
@@ -470,4 +473,9 @@ impl Store {
         index.reconnect_if_stuck();
         done
     }
+}
+
+/// Returns whether this process has a single user id, so that owners of files are emulated.
+fn emulates_owners() -> bool {
+    sandbox::isolation().is_some_and(Isolation::emulates_owners)
 }

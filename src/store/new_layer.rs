@@ -240,7 +240,7 @@ fn keep_layer_xattrs(meta: &mut Meta) {
 ///
 /// # Errors
 /// [`StoreError::ReservedName`] or [`StoreError::LayerTooLarge`].
-fn check_entries<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
+pub(super) fn check_entries<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
     let size = |entry: &Entry| match &entry.item {
         LayerItem::Node(_, Node::File(file)) => file.size,
         LayerItem::Node(..) | LayerItem::HardLink(_) | LayerItem::Whiteout | LayerItem::Opaque => 0,
@@ -266,7 +266,11 @@ fn check_entries<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) 
 
 /// Sets later times to `clamp_s`, in the entries and on the disk: a later step sees the times that the
 /// layer has.
-fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn clamp(
+    entries: &mut [Entry],
+    clamp_s: Option<i64>,
+    upper: BorrowedFd<'_>,
+) -> Result<()> {
     let Some(clamp_s) = clamp_s else { return Ok(()) };
     for entry in entries {
         let LayerItem::Node(meta, _) = &mut entry.item else { continue };

@@ -104,7 +104,7 @@ fn remove_tree(directory: &OwnedFd, name: &OsStr) {
 fn remove_entry(directory: &OwnedFd, name: &OsStr) {
     // Through the descriptor, so that no symbolic link is followed; the last name never is.
     let path = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
-    let _done = pathio::remove_dir_all(&path).or_else(|_error| pathio::remove_file(&path));
+    let _done = pathio::remove_tree(&path).or_else(|_error| pathio::remove_file(&path));
 }
 
 /// The directory `tmp` of a store, and the directory of this process in it.

@@ -37,6 +37,7 @@ mod forecast;
 mod grammar;
 mod history;
 mod image;
+mod in_place;
 mod indexes;
 mod inspect;
 mod install;

@@ -23,6 +23,7 @@ use crate::executor::schedule::driver::Driver;
 use crate::executor::schedule::planning;
 use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
+use crate::executor::steps::step_files::StepFiles;
 use crate::executor::steps::step_root::StepRoot;
 use crate::executor::{BuildError, BuildOptions, Failure, Services, StepPlace};
 
@@ -271,9 +272,9 @@ fn prepare_session(
     let ReplacedRun { operation, span, is_inserted } = replaced;
     let inputs = MountInputs::find(state, operation)?;
     cache_mount::note(state, operation, &inputs);
-    let lowers = state.directories(stack, *span)?;
+    let files = StepFiles::of(state, stack, *span)?;
     let step = state.services.unshown(name.clone());
-    let root = StepRoot::prepare(state, &step, *span, operation, &inputs, &lowers)?;
+    let root = StepRoot::prepare(state, &step, *span, operation, &inputs, files)?;
     let session = DebugSession::new(name, operation, root);
     Ok(if *is_inserted { session.without_command() } else { session })
 }

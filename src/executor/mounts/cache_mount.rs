@@ -2,10 +2,10 @@
 //! deadlocks between steps.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Sharing;
@@ -19,7 +19,7 @@ use crate::executor::active_step::ActiveStep;
 use crate::executor::state::BuildState;
 use crate::executor::{BuildError, Event, Stream, chain};
 
-use super::mount_point::{IN_ROOT, make_directories};
+use super::mount_point::{IN_ROOT, make_directories, owner_set};
 use super::source::{MountInputs, SelectedFiles};
 
 /// Pause between two attempts to lock a cache.
@@ -91,7 +91,7 @@ impl StepCaches {
             | RunMountKind::Ssh { .. } => "/",
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = make_directories(cache.as_fd(), source, (0, 0)).and_then(|()| {
+        let directory = make_directories(cache.as_fd(), source, &own_by_root).and_then(|()| {
             let directory =
                 rustix::fs::openat2(cache.as_fd(), source, flags, Mode::empty(), IN_ROOT);
             directory.context("open", source.as_ref())
@@ -101,6 +101,12 @@ impl StepCaches {
             Diagnostic::error(codes::SOURCE_NOT_FOUND, mount.span, message).into()
         })
     }
+}
+
+fn own_by_root(directory: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<()> {
+    let (root, flags) = ((Uid::ROOT, Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW);
+    let set = rustix::fs::chownat(directory, name, Some(root.0), Some(root.1), flags);
+    Ok(owner_set(set)?)
 }
 
 /// Notes the cache directories of a step, cached or not, for export.
@@ -202,7 +208,7 @@ impl NeededCache<'_> {
         let path = work.path().join("fs");
         let MountAccess { mode, uid, gid } = self.access;
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        rustix::fs::chown(&path, Some(uid), Some(gid))
+        owner_set(rustix::fs::chown(&path, Some(uid), Some(gid)))
             .map_err(|errno| ids::explained(errno, uid, gid))
             .context("change the owner of", &path)?;
         rustix::fs::chmod(&path, Mode::from_raw_mode(mode)).context("change the mode of", &path)?;

@@ -11,7 +11,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::limits::MAX_LINKS_FOLLOWED;
-use crate::pathio::{Context as _, PathError, ids};
+use crate::pathio::{Context as _, PathError};
+use crate::sandbox::{self, Isolation};
 use crate::tree::TreePath;
 
 /// Resolves paths inside the rootfs, whatever links the image contains (openat2(2), Linux 5.6).
@@ -144,12 +145,28 @@ fn create(directory: BorrowedFd<'_>, name: &[u8], is_directory: bool) -> Result<
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// Makes the directory `path` with its missing parents, owned by `owner`. Existing directories stay
-/// unchanged.
+/// Sets the owner of a new directory, which is given by its parent directory and its name.
+type SetOwner<'a> = dyn Fn(BorrowedFd<'_>, &[u8]) -> std::io::Result<()> + 'a;
+
+/// Passes on the result of changing the owner of a file that is mounted. Where owners are emulated,
+/// such files belong to the user of this process, and a refusal is not an error.
+pub(in crate::executor) fn owner_set(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match result {
+        Err(Errno::PERM | Errno::INVAL)
+            if sandbox::isolation().is_some_and(Isolation::emulates_owners) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Makes the directory `path` with its missing parents, whose owner `set_owner` sets. Existing
+/// directories stay unchanged.
 pub(in crate::executor) fn make_directories(
     root: BorrowedFd<'_>,
     path: &str,
-    owner: (u32, u32),
+    set_owner: &SetOwner<'_>,
 ) -> Result<(), PathError> {
     let path = TreePath::clean(path.as_bytes());
     let mut at = TreePath::root();
@@ -157,7 +174,7 @@ pub(in crate::executor) fn make_directories(
         at = at.join(name);
         match open(root, &at, OFlags::PATH | OFlags::DIRECTORY, IN_ROOT) {
             Ok(_) => {}
-            Err(Errno::NOENT) => make_directory(root, &at, owner)?,
+            Err(Errno::NOENT) => make_directory(root, &at, set_owner)?,
             Err(error) => return Err(PathError::new("open directory", at.as_path(), error)),
         }
     }
@@ -167,7 +184,7 @@ pub(in crate::executor) fn make_directories(
 fn make_directory(
     root: BorrowedFd<'_>,
     path: &TreePath,
-    (uid, gid): (u32, u32),
+    set_owner: &SetOwner<'_>,
 ) -> Result<(), PathError> {
     let shown = path.as_path();
     let parent = path.parent().unwrap_or_default();
@@ -176,10 +193,7 @@ fn make_directory(
     let name = path.name().unwrap_or_default();
     rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
         .context("create directory", shown)?;
-    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| ids::explained(errno, uid, gid))
-        .context("change the owner of", shown)
+    set_owner(parent.as_fd(), name).context("change the owner of", shown)
 }
 
 fn open(

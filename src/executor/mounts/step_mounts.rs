@@ -4,12 +4,12 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Gid, MemfdFlags, Mode, OFlags, Uid, memfd_create};
 
 use crate::diag::{Diagnostic, codes};
 use crate::pathio::{Context as _, PathError, ids};
 use crate::plan::{CopyFrom, MountAccess, RunMount, RunMountKind, RunOperation};
-use crate::sandbox::{self, Mount, MountSource, Rootfs};
+use crate::sandbox::{self, Isolation, Mount, MountSource, Rootfs};
 use crate::store::{LowerDirectory, WorkDirectory};
 use crate::tree::TreePath;
 
@@ -22,7 +22,7 @@ use crate::executor::{BuildError, chain};
 use super::cache_mount::StepCaches;
 use super::context_directories::ContextDirectory;
 use super::mask::Mask;
-use super::mount_point::{self, IN_ROOT, MountPoints};
+use super::mount_point::{self, IN_ROOT, MountPoints, owner_set};
 use super::source::{FILE_NAME, MountInputs, SelectedFiles};
 
 /// The mounts of a step, and what must live as long as it runs.
@@ -41,6 +41,8 @@ pub(in crate::executor) struct StepMounts {
     /// Created by the first mount that needs it.
     work: Option<WorkDirectory>,
     context: Vec<ContextDirectory>,
+    /// Copies of mounted files.
+    copies: Vec<WorkDirectory>,
 }
 
 /// The files that a mount shows, in which later mount points can be made.
@@ -86,6 +88,7 @@ impl StepMounts {
             mounted: OF_SANDBOX.map(|path| (path.to_owned(), MountedFiles::Sandbox)).into(),
             work: None,
             context: Vec::new(),
+            copies: Vec::new(),
         };
         for (at, mount) in operation.mounts.iter().enumerate() {
             let selected = inputs.get(at);
@@ -151,10 +154,13 @@ impl StepMounts {
         Ok(self.work.as_ref().expect("it was made above"))
     }
 
-    /// Mounts an overlay over the files: what the step writes is discarded, and later mount points
-    /// can be made.
+    /// Mounts an overlay over the files, or a copy of them: what the step writes is discarded, and
+    /// later mount points can be made.
     fn bind(&mut self, with: MountArguments<'_>) -> Result<(MountSource, bool, MountedFiles)> {
         let selected = with.selected.expect("every bind mount was looked up");
+        if with.state.runs_in_place() {
+            return self.copied(with, selected);
+        }
         let (lowers, path) = self.lowers(with, selected)?;
         let n = self.mounts.len();
         let work = self.work(with.state)?;
@@ -173,6 +179,32 @@ impl StepMounts {
         let source =
             MountSource::Inside { mount: Arc::clone(&mount), path: path.as_path().to_owned() };
         Ok((source, selected.is_directory(), MountedFiles::Directory { root: mount, path }))
+    }
+
+    /// Copies the files into a directory for this step.
+    fn copied(
+        &mut self,
+        with: MountArguments<'_>,
+        selected: &SelectedFiles,
+    ) -> Result<(MountSource, bool, MountedFiles)> {
+        let work = selected.copy_out(with.state, with.mount.span)?;
+        let shown = work.path().join("fs");
+        self.copies.push(work);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&shown, flags, Mode::empty()).context("open", &shown)?;
+        if let Some(access) = selected.directory_access() {
+            set_access(root.as_fd(), "", access).context("prepare", &shown)?;
+        }
+        let name = if selected.is_directory() { "." } else { FILE_NAME };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let source = rustix::fs::openat(&root, name, flags, Mode::empty());
+        let source =
+            MountSource::Path { directory: Arc::new(source.context("open", &shown)?) };
+        let files = MountedFiles::Directory {
+            root: Arc::new(root),
+            path: TreePath::clean(name.as_bytes()),
+        };
+        Ok((source, selected.is_directory(), files))
     }
 
     /// Returns the directories with the files, base first, and the path of the source in them.
@@ -238,6 +270,13 @@ impl StepMounts {
             return Ok(None);
         }
         let setup = |source| BuildError::Sandbox { span, source };
+        if !sandbox::isolation().is_some_and(Isolation::may_mount) {
+            let file = secret_in_memory(value)
+                .context("write a secret for", with.mount.target.as_ref())?;
+            let MountAccess { mode, uid, gid } = *access;
+            let source = MountSource::Memory { file: Arc::new(file), uid, gid, mode };
+            return Ok(Some((source, false, MountedFiles::Sandbox)));
+        }
         let memory = sandbox::memory_directory().map_err(setup)?;
         write_secret(memory.as_fd(), value, *access)
             .context("write a secret for", with.mount.target.as_ref())?;
@@ -283,9 +322,9 @@ impl Drop for StepMounts {
     fn drop(&mut self) {
         // Overlays hold descriptors of the directories, not the directories' names.
         self.mounts.clear();
-        if let Some(work) = &self.work {
+        for work in self.work.iter().chain(&self.copies) {
             // The rest is removed with the work directory of the process.
-            let _gone = crate::pathio::remove_dir_all(work.path());
+            let _gone = crate::pathio::remove_tree(work.path());
         }
     }
 }
@@ -295,10 +334,17 @@ impl Drop for StepMounts {
 fn set_access(directory: BorrowedFd<'_>, name: &str, access: MountAccess) -> std::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
     let name = if name.is_empty() { "." } else { name };
-    rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    owner_set(rustix::fs::chownat(directory, name, Some(uid), Some(gid), flags))
         .map_err(|errno| ids::explained(errno, uid, gid))?;
     let mode = Mode::from_raw_mode(access.mode);
     Ok(rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?)
+}
+
+fn secret_in_memory(value: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = std::fs::File::from(memfd_create("secret", MemfdFlags::CLOEXEC)?);
+    std::io::Write::write_all(&mut file, value)?;
+    Ok(file.into())
 }
 
 fn write_secret(

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::diag::Span;
 use crate::executor::active_step::ActiveStep;
 use crate::executor::cache::build_caches::BuildCaches;
 use crate::executor::cache::lookup::{Claim, Lookup};
@@ -19,7 +18,8 @@ use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
 use crate::executor::state::stage_result::{StageHistory, StageLayer, StageResult};
 use crate::executor::steps::file_steps;
-use crate::executor::steps::run::{self, FailedRun, RunDone};
+use crate::executor::steps::run::{self, FailedRun};
+use crate::executor::steps::step_files::StepFiles;
 use crate::executor::{
     BuildError, BuildOptions, Built, Event, Failure, MadeBy, Outcome, Services, StageOutline,
     StepPlace,
@@ -30,7 +30,7 @@ use crate::oci::{DiffId, Digest, Reference};
 use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, PlannedStage, Target};
 use crate::pool::{self, Scope};
 use crate::sandbox;
-use crate::store::{LowerDirectory, Representation};
+use crate::store::Representation;
 
 use super::assemble::{self, AssembledImage};
 use super::pack_ahead::PackAhead;
@@ -262,10 +262,10 @@ impl<'a> Driver<'a> {
         let made = match operation {
             Operation::Run(run) => self.run_step(scope, at, run, stack, &active),
             Operation::Copy(copy) => {
-                file_steps::copy(state, at, copy, stack, &active, self.form(at))
+                file_steps::copy(state, at, copy, stack, &active, &|| self.form(at))
             }
             Operation::Workdir(workdir) => {
-                file_steps::workdir(state, at, workdir, stack, &active, self.form(at))
+                file_steps::workdir(state, at, workdir, stack, &active, &|| self.form(at))
             }
         };
         let outcome = match &made {
@@ -306,19 +306,21 @@ impl<'a> Driver<'a> {
         if let Some(source) = sandbox::refusal() {
             return Err(Failure::new(BuildError::Sandbox { span, source }));
         }
-        let lowers = state.shown_directories(stack, span)?;
+        let files = StepFiles::of(state, stack, span)?;
         let started = Instant::now();
-        let done = run::run(state, active, span, operation, &inputs, &lowers)
+        let files = run::run(state, active, span, operation, &inputs, files)
             .map_err(|failed| self.keep_session(at.stage, active, operation, failed).at(span))?;
         claim.note_duration(started);
-        let next = stack.with_pending(claim.keys.definition.as_bytes(), Arc::clone(&done.upper));
+        let upper = files.upper();
+        let is_mountable = upper.is_some();
+        let next = stack.with_pending(claim.keys.definition.as_bytes(), upper);
         state.steps.share(claim.keys.definition, next.clone());
         let finish = {
             let (stack, next) = (stack.clone(), next.clone());
-            move || self.finish_run((&stack, &next), span, &done, &lowers, &claim)
+            move || self.finish_run((&stack, &next), at, files, &claim)
         };
         // Clamped times are set on the files: the next step must not run before.
-        if state.options.clamp || state.options.jobs.get() == 1 {
+        if state.options.clamp || state.options.jobs.get() == 1 || !is_mountable {
             finish();
             next.top()?;
         } else {
@@ -346,24 +348,40 @@ impl<'a> Driver<'a> {
     fn finish_run(
         &self,
         (below, next): (&Stack, &Stack),
-        span: Span,
-        done: &RunDone,
-        lowers: &[LowerDirectory],
+        at: PlannedStep<'_>,
+        mut files: StepFiles,
         claim: &Claim,
     ) {
         let state = self.state;
         next.finish_top(|| {
-            run::commit(state.services.store, done, lowers, &state.options.layer_options())
-                .map_err(|error| Failure::new(error.at(span)))
+            files
+                .commit(state.services.store, &state.options.layer_options())
+                .map_err(|error| Failure::new(BuildError::from(error).at(at.step.span)))
                 .and_then(|layer| state.steps.record(claim, below, &layer).map(|()| layer))
                 .inspect(|layer| state.report_made(claim.keys.step, layer))
                 .inspect_err(|error| state.fail_late(error))
         });
+        if let Some(root) = files.into_root()
+            && next.ready_top().is_some()
+            && self.has_later_run(at)
+            && let Err(error) = state.keep_root(next, root)
+        {
+            state.fail_late(&error);
+        }
+    }
+
+    /// Returns whether a later step may run on the stack that this step leaves.
+    fn has_later_run(&self, at: PlannedStep<'_>) -> bool {
+        let stages = &self.state.plan.stages;
+        let is_base = |stage: &PlannedStage| matches!(stage.base, Base::Stage(base) if base == at.stage);
+        let steps = stages.get(at.stage).map(|stage| stage.steps.as_slice()).unwrap_or_default();
+        let is_run = |step: &plan::Step| matches!(step.operation, Some(Operation::Run(_)));
+        steps.iter().skip(at.number.saturating_add(1)).any(is_run) || stages.iter().any(is_base)
     }
 
     /// Returns the representation in which the layer of a COPY, ADD or WORKDIR is written.
     fn form(&self, at: PlannedStep<'_>) -> Representation {
-        if self.forms.is_mounted(at.stage, at.number) && sandbox::refusal().is_none() {
+        if self.forms.is_mounted(at.stage, at.number) && !self.state.runs_in_place() {
             Representation::Directory
         } else {
             Representation::Tar

@@ -43,17 +43,8 @@ impl BuildState<'_> {
         self.services.event(Event::Made { step, layer, n_bytes });
     }
 
-    /// Returns the directories to mount, base first, and unpacks layers if needed. `span` is the
-    /// instruction that needs them.
-    pub(in crate::executor) fn directories(
-        &self,
-        stack: &Stack,
-        span: Span,
-    ) -> Result<Vec<LowerDirectory>> {
-        self.directories_with(stack, span, &|_layer| {})
-    }
-
-    /// As [`Self::directories`], and shows a step if a base image is unpacked.
+    /// Returns the directories to mount, base first, and unpacks layers if needed: shows a step if a
+    /// base image is unpacked. `span` is the instruction that needs them.
     pub(in crate::executor) fn shown_directories(
         &self,
         stack: &Stack,

@@ -1,6 +1,7 @@
 //! The state that all stages of a build share.
 
 pub(super) mod layers;
+pub(super) mod root_directories;
 pub(super) mod stage_result;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use super::slot::Slot;
 use super::stack::Stack;
 use super::{BuildOptions, Failure, Services};
 
+use root_directories::RootDirectories;
 use stage_result::StageResult;
 
 /// Maximum size of the host's `/etc/resolv.conf`.
@@ -38,6 +40,7 @@ pub(in crate::executor) struct BuildState<'a> {
     /// Lookup of steps in the store and in this build.
     pub(in crate::executor) steps: StepCache<'a>,
     pub(in crate::executor) context_directories: ContextDirectories,
+    pub(in crate::executor) roots: RootDirectories,
     /// Cache mounts that `--no-cache` has emptied in this build.
     pub(in crate::executor) emptied_caches: Mutex<BTreeSet<CacheKey>>,
     stages: Vec<Slot<StageResult>>,
@@ -66,6 +69,7 @@ impl<'a> BuildState<'a> {
             images,
             steps: StepCache::new(services, options, caches, explainer),
             context_directories: ContextDirectories::default(),
+            roots: RootDirectories::default(),
             emptied_caches: Mutex::default(),
             stages: plan.stages.iter().map(|_stage| Slot::new()).collect(),
             resolv_conf: OnceLock::new(),

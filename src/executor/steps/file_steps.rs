@@ -23,7 +23,7 @@ pub(in crate::executor) fn copy(
     operation: &plan::CopyOperation,
     stack: &Stack,
     active: &ActiveStep,
-    form: Representation,
+    form: &dyn Fn() -> Representation,
 ) -> Result<(Stack, Outcome)> {
     let span = at.step.span;
     // If the definition of a stage or an image is known, its files need not be read.
@@ -63,7 +63,7 @@ pub(in crate::executor) fn copy(
     let store = state.services.store;
     let options = state.options.layer_options();
     let written = selection
-        .with_contents(state, |open| store.layer_from_entries(&layer, open, form, &options));
+        .with_contents(state, |open| store.layer_from_entries(&layer, open, form(), &options));
     claim.note_duration(started);
     done(state, &claim, stack, written.map_err(|error| BuildError::from(error).at(span))?)
 }
@@ -75,7 +75,7 @@ pub(in crate::executor) fn workdir(
     operation: &plan::WorkdirOperation,
     stack: &Stack,
     active: &ActiveStep,
-    form: Representation,
+    form: &dyn Fn() -> Representation,
 ) -> Result<(Stack, Outcome)> {
     let key = state.clamped(OperationKey::workdir(operation));
     let keys = state.steps.keys(at, active.id, &key, stack);
@@ -96,7 +96,7 @@ pub(in crate::executor) fn workdir(
         Err(std::io::Error::from(std::io::ErrorKind::NotFound))
     };
     let store = state.services.store;
-    let written = store.layer_from_entries(&layer, &none, form, &state.options.layer_options());
+    let written = store.layer_from_entries(&layer, &none, form(), &state.options.layer_options());
     let written = written.map_err(|error| BuildError::from(error).at(at.step.span))?;
     done(state, &claim, stack, written)
 }

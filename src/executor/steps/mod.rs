@@ -5,5 +5,6 @@ pub(super) mod failure_hints;
 pub(super) mod file_steps;
 pub(super) mod run;
 pub(super) mod run_failure;
+pub(super) mod step_files;
 pub(super) mod step_root;
 pub(super) mod workdir;

@@ -1,15 +1,13 @@
 //! RUN: executes one command in a rootfs made of the layers so far.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd as _;
 
 use crate::diag::Span;
 use crate::plan::RunOperation;
 use crate::sandbox::{Exit, Output, SandboxError};
-use crate::store::{LayerOptions, LowerDirectory, Store};
 
 use super::run_failure::FailedStep;
-pub(in crate::executor) use super::step_root::RunDone;
+use super::step_files::StepFiles;
 use super::step_root::StepRoot;
 
 use crate::executor::active_step::ActiveStep;
@@ -20,8 +18,6 @@ use crate::executor::{BuildError, Event, Services, Stream};
 
 /// Maximum number of lines of a failed command that its error repeats.
 pub const LAST_LINES: usize = 20;
-
-type Result<T> = std::result::Result<T, BuildError>;
 
 /// A RUN that failed.
 #[derive(Debug)]
@@ -37,17 +33,17 @@ impl From<BuildError> for FailedRun {
     }
 }
 
-/// Runs the command on top of `lowers`; returns the upper directory that it wrote to.
+/// Runs the command in `files`; returns them as the command left them.
 pub(in crate::executor) fn run(
     state: &BuildState<'_>,
     step: &ActiveStep,
     span: Span,
     operation: &RunOperation,
     inputs: &MountInputs,
-    lowers: &[LowerDirectory],
-) -> std::result::Result<RunDone, FailedRun> {
+    files: StepFiles,
+) -> std::result::Result<StepFiles, FailedRun> {
     let services = state.services;
-    let root = StepRoot::prepare(state, step, span, operation, inputs, lowers)?;
+    let root = StepRoot::prepare(state, step, span, operation, inputs, files)?;
     services.execute(step);
     let (exit, last_lines) = run_shown(services, step, &root);
     if services.cancel.is_set() && !matches!(exit, Ok(Exit::Code(0))) {
@@ -93,16 +89,6 @@ fn run_shown(
     show(Stream::Stdout, mask.end(&out));
     show(Stream::Stderr, mask.end(&err));
     (exit, last_lines)
-}
-
-/// Makes the layer of a finished RUN.
-pub(in crate::executor) fn commit(
-    store: &Store,
-    done: &RunDone,
-    lowers: &[LowerDirectory],
-    options: &LayerOptions,
-) -> Result<crate::store::StoredLayer> {
-    Ok(store.layer_from_upper(&done.work, done.upper.as_fd(), lowers, options)?)
 }
 
 /// The last lines of an output of any length.

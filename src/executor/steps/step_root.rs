@@ -2,21 +2,21 @@
 //! if it failed.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::pathio::{self, Context as _, PathError};
+use crate::pathio::{self, Context as _, PathError, ids};
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
     self, AttachOptions, Exit, KeptMounts, Limit, Mount, MountNamespace, MountSource, Output,
     Resource, Rootfs, RunSpec, SandboxError, Streams, User,
 };
-use crate::store::{LowerDirectory, WorkDirectory};
+use crate::store::WorkDirectory;
 use crate::tree::{Accounts, ResolvedUser};
 
 use crate::executor::BuildError;
@@ -28,17 +28,18 @@ use crate::executor::mounts::source::MountInputs;
 use crate::executor::mounts::step_mounts::StepMounts;
 use crate::executor::state::BuildState;
 
+use super::step_files::StepFiles;
+
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The rootfs of a RUN: its layers below an empty directory, and its mounts.
+/// The rootfs of a RUN: the files of its layers, and its mounts.
 #[derive(Debug)]
 pub(in crate::executor) struct StepRoot {
     rootfs: Rootfs,
     spec: RunSpec,
     points: MountPoints,
     own: StepMounts,
-    work: WorkDirectory,
-    upper: LowerDirectory,
+    files: StepFiles,
     /// Mount namespace of the first command that ran in it.
     kept: OnceLock<Arc<KeptMounts>>,
 }
@@ -54,40 +55,25 @@ pub(in crate::executor) struct SessionCommand {
     pub(in crate::executor) streams: Streams,
 }
 
-/// The changes of a finished RUN: the upper directory, and the work directory that contains it.
-#[derive(Debug)]
-pub(in crate::executor) struct RunDone {
-    pub(in crate::executor) work: WorkDirectory,
-    pub(in crate::executor) upper: LowerDirectory,
-}
-
 impl StepRoot {
-    /// Mounts the layers and prepares everything that the step mounts.
+    /// Prepares the root and everything that the step mounts.
     pub(in crate::executor) fn prepare(
         state: &BuildState<'_>,
         step: &ActiveStep,
         span: Span,
         operation: &RunOperation,
         inputs: &MountInputs,
-        lowers: &[LowerDirectory],
+        mut files: StepFiles,
     ) -> Result<Self> {
-        let work = state.services.store.work_directory()?;
-        let upper = Arc::new(work.directory("fs")?);
-        let scratch = work.directory("work")?;
-        let sandbox_error = |source| BuildError::Sandbox { span, source };
-        let mut lower_fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
-        let empty;
-        if lower_fds.is_empty() {
-            empty = work.directory("empty")?;
-            lower_fds.push(empty.as_fd());
-        }
-        let overlay =
-            if operation.insecure { Rootfs::overlay_with_devices } else { Rootfs::overlay };
-        let rootfs = overlay(&lower_fds, upper.as_fd(), scratch.as_fd()).map_err(sandbox_error)?;
+        let rootfs = files.rootfs(operation.insecure, span)?;
         let user = resolve_user(rootfs.as_fd(), &operation.user, span)?;
-        mount_point::make_directories(rootfs.as_fd(), &operation.cwd, (user.uid, user.gid))?;
+        mount_point::make_directories(rootfs.as_fd(), &operation.cwd, &|directory, name| {
+            let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+            let set = rootfs.set_owner(directory, name, (user.uid, user.gid));
+            set.map_err(|errno| ids::explained(errno, uid, gid))
+        })?;
         let mut points = MountPoints::default();
-        let mut mounts = mounts(state, &work, operation, rootfs.as_fd(), &mut points)?;
+        let mut mounts = mounts(state, files.work(), operation, rootfs.as_fd(), &mut points)?;
         let own = StepMounts::prepare(state, step, operation, inputs, rootfs.as_fd(), &mut points)?;
         mounts.extend(own.mounts.iter().cloned());
         let mut spec = spec(operation, &user, &own.env, mounts);
@@ -98,7 +84,7 @@ impl StepRoot {
         if state.options.keep_failed {
             spec.mount_namespace = MountNamespace::Kept;
         }
-        Ok(Self { rootfs, spec, points, own, work, upper, kept: OnceLock::new() })
+        Ok(Self { rootfs, spec, points, own, files, kept: OnceLock::new() })
     }
 
     /// Returns the values to mask in its output.
@@ -170,13 +156,13 @@ impl StepRoot {
         ran.exit
     }
 
-    /// Returns the changes of the command, without mounts and mount points.
-    pub(in crate::executor) fn done(self) -> Result<RunDone> {
-        let Self { rootfs, spec, points, own, work, upper, kept } = self;
+    /// Returns the files as the command left them, without mounts and mount points.
+    pub(in crate::executor) fn done(self) -> Result<StepFiles> {
+        let Self { rootfs, spec, points, own, mut files, kept } = self;
         drop((kept, spec, own));
         points.remove()?;
-        drop(rootfs);
-        Ok(RunDone { work, upper })
+        files.end(rootfs);
+        Ok(files)
     }
 }
 

@@ -1,0 +1,239 @@
+//! A directory with all files of a stack of layers, in which a step runs and makes its changes.
+//!
+//! It needs no mounts: a step that may not mount anything, or whose store is on a file system that
+//! overlayfs does not accept as an upper directory, has such a directory as its root. The changes are
+//! found by a scan that compares each file with a record of the last one. A file is read only if its
+//! inode, times, size, mode or owner differ from that record.
+
+mod contents;
+mod maker;
+mod record;
+mod scan;
+mod update;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
+
+use crate::archive::Pipelined;
+use crate::oci::DiffId;
+use crate::pathio::{self, Context as _, PathError};
+use crate::sandbox::{Attributes, EmulatedFiles, FileId};
+use crate::tree::{Entry, LayerItem, Meta, Tree, TreePath, Xattrs};
+
+use super::listing_draft::ListingDraft;
+use super::{
+    LayerOptions, LayerRecord, Store, StoreError, StoredLayer, WorkDirectory, layer_diff, new_layer,
+};
+
+use maker::MakerRights;
+use record::{FileRecord, Time, recent_since};
+use scan::{Scanned, SeenAttributes};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// A directory with all files of a stack of layers. It is removed when this value is dropped.
+#[derive(Debug)]
+pub struct RootDirectory {
+    work: WorkDirectory,
+    files: OwnedFd,
+    /// The files of the layers.
+    tree: Tree,
+    /// `None` after a scan that failed.
+    record: Option<FileRecord>,
+    emulates: bool,
+    attributes: EmulatedFiles,
+}
+
+impl Store {
+    /// Creates a directory with all files of `tree`, the merged tree of a stack of layers. With
+    /// `emulates_owners`, attributes that only root can set are kept in memory
+    /// ([`RootDirectory::take_attributes`]), and files are created with the owner of this process.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`], the damage of a layer, or [`StoreError::Io`].
+    pub fn root_directory(&self, tree: &Tree, emulates_owners: bool) -> Result<RootDirectory> {
+        let work = self.work_directory()?;
+        let files = work.directory("fs")?;
+        let empty = Tree::default();
+        let rights = self.maker_rights(emulates_owners);
+        let made = update::update(self, files.as_fd(), (&empty, tree), rights)?;
+        let mut attributes = EmulatedFiles::default();
+        add(&mut attributes, made);
+        let seen = seen(emulates_owners, &attributes);
+        let now = time_of(&work)?;
+        let scanned = scan::record(files.as_fd(), None, tree, seen, now)?;
+        let Scanned { record, attributes, .. } = scanned;
+        let (tree, record) = (tree.clone(), Some(record));
+        Ok(RootDirectory { work, files, tree, record, emulates: emulates_owners, attributes })
+    }
+
+    /// Changes the files of `root` to those of `tree`.
+    ///
+    /// # Errors
+    /// The errors of [`Store::root_directory`]. The directory must not be used any more then.
+    pub fn update_root(&self, root: &mut RootDirectory, tree: &Tree) -> Result<()> {
+        let rights = self.maker_rights(root.emulates);
+        let made = update::update(self, root.files.as_fd(), (&root.tree, tree), rights)?;
+        add(&mut root.attributes, made);
+        let seen = seen(root.emulates, &root.attributes);
+        let now = time_of(&root.work)?;
+        let old = root.record.take();
+        let scanned = scan::record(root.files.as_fd(), old, tree, seen, now)?;
+        (root.record, root.attributes) = (Some(scanned.record), scanned.attributes);
+        root.tree = tree.clone();
+        Ok(())
+    }
+
+    /// Creates a layer, as a plain tar, from the changes that a RUN made in `root`.
+    /// [`RootDirectory::set_tree`] must follow.
+    ///
+    /// # Errors
+    /// [`StoreError::ReservedName`] or [`StoreError::LayerTooLarge`] if a layer cannot hold the files;
+    /// [`StoreError::Layer`] or [`StoreError::Io`] if they cannot be read.
+    pub fn layer_from_root(
+        &self,
+        root: &mut RootDirectory,
+        options: &LayerOptions,
+    ) -> Result<StoredLayer> {
+        let mut changed = root.scan()?;
+        let limit = self.archive_bounds().max_bytes;
+        new_layer::check_entries(changed.iter().map(Cow::Borrowed), limit)?;
+        new_layer::clamp(&mut changed, options.clamp_s, root.as_fd())?;
+        let mut listing = ListingDraft::new(&self.work, changed.len())?;
+        let mut draft = Pipelined::new(self.draft()?);
+        let mut written = Vec::new();
+        layer_diff::write_layer(changed, root.as_fd(), &mut draft, &mut |entry, tar_at| {
+            written.extend(WrittenEntry::of(entry));
+            listing.entry(entry, tar_at)
+        })?;
+        let draft = draft.finish().context("write a blob in", self.root())?;
+        let (digest, tar_bytes) = self.publish(draft)?;
+        let diff_id = DiffId::new(digest);
+        let listed = listing.finish()?;
+        let content = listed.content();
+        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
+        self.publish_layer(diff_id, &record, &listed, None, None)?;
+        root.settle(&written)?;
+        Ok(StoredLayer { diff_id, record })
+    }
+
+    fn maker_rights(&self, emulates: bool) -> MakerRights {
+        MakerRights { emulates, devices: self.may_create_devices() }
+    }
+}
+
+impl RootDirectory {
+    /// Returns the directory with the files.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.files.as_fd()
+    }
+
+    /// Returns the work directory that contains the files, and may contain others.
+    #[must_use]
+    pub const fn work(&self) -> &WorkDirectory {
+        &self.work
+    }
+
+    /// Returns the attributes of files that the disk does not hold, for the sandbox. They must be
+    /// given back with [`Self::set_attributes`].
+    pub fn take_attributes(&mut self) -> EmulatedFiles {
+        std::mem::take(&mut self.attributes)
+    }
+
+    /// Sets the attributes of files as a step left them.
+    pub fn set_attributes(&mut self, attributes: EmulatedFiles) {
+        self.attributes = attributes;
+    }
+
+    /// Sets the tree that the files are in now: that of the stack with the layer of the last step.
+    pub fn set_tree(&mut self, tree: Tree) {
+        self.tree = tree;
+    }
+
+    /// Returns the changed paths since the last scan.
+    fn scan(&mut self) -> Result<Vec<Entry>> {
+        let seen = seen(self.emulates, &self.attributes);
+        let now = time_of(&self.work)?;
+        let old = self.record.take();
+        let scanned = scan::changes(self.files.as_fd(), old, &self.tree, seen, now)?;
+        (self.record, self.attributes) = (Some(scanned.record), scanned.attributes);
+        Ok(scanned.changed)
+    }
+
+    /// Records the entries of a layer: their times may have been clamped, and their extended
+    /// attributes were read while the layer was written.
+    fn settle(&mut self, written: &[WrittenEntry]) -> Result<()> {
+        let recent = recent_since(time_of(&self.work)?);
+        let Some(root) = &mut self.record else { return Ok(()) };
+        let mut several_names = HashMap::new();
+        for entry in written {
+            let path = entry.path.as_path();
+            let stat = rustix::fs::statat(&self.files, path, AtFlags::SYMLINK_NOFOLLOW)
+                .context("look at", path)?;
+            let Some(record) = record::find_mut(&mut root.entries, &entry.path) else { continue };
+            let entries = std::mem::take(&mut record.entries);
+            *record = FileRecord::new(&stat, record.attributes().clone(), recent);
+            record.entries = entries;
+            record.xattrs.clone_from(&entry.xattrs);
+            if stat.st_nlink > 1 && !record.is_directory() {
+                several_names.insert(FileId::of(&stat), record.clone());
+            }
+        }
+        if !several_names.is_empty() {
+            record::settle_names(&mut root.entries, &several_names);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RootDirectory {
+    fn drop(&mut self) {
+        // The rest is removed with the work directory of the process.
+        let _gone = pathio::remove_tree(self.work.path());
+    }
+}
+
+/// An entry of a layer that was written.
+#[derive(Debug)]
+struct WrittenEntry {
+    path: TreePath,
+    xattrs: Option<Box<Xattrs>>,
+}
+
+impl WrittenEntry {
+    /// Returns the file of an entry; `None` for further names of a file, and for removed ones.
+    fn of(entry: &Entry) -> Option<Self> {
+        match &entry.item {
+            LayerItem::Node(Meta { xattrs, .. }, _) => {
+                Some(Self { path: entry.path.clone(), xattrs: xattrs.clone() })
+            }
+            LayerItem::HardLink(_) | LayerItem::Whiteout | LayerItem::Opaque => None,
+        }
+    }
+}
+
+const fn seen(emulates: bool, attributes: &EmulatedFiles) -> SeenAttributes<'_> {
+    if emulates { SeenAttributes::Emulated(attributes) } else { SeenAttributes::OnDisk }
+}
+
+fn add(attributes: &mut EmulatedFiles, made: Vec<(FileId, Option<Attributes>)>) {
+    for (file, own) in made {
+        match own {
+            Some(own) => attributes.set(file, own),
+            None => attributes.remove(file),
+        }
+    }
+}
+
+/// Returns the current time by the clock of the file system, which may be another machine's.
+fn time_of(work: &WorkDirectory) -> std::result::Result<Time, PathError> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    rustix::fs::futimens(work.as_fd(), &times).context("set the time of", work.path())?;
+    let stat = rustix::fs::fstat(work.as_fd()).context("look at", work.path())?;
+    Ok((stat.st_ctime, stat.st_ctime_nsec))
+}

@@ -1,0 +1,149 @@
+//! Steps in a directory that is changed in place, because the store is on an overlay: they make the same
+//! layers as steps on overlays.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests may panic and access the system directly"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::env::{Done, Env, Who, skip};
+
+/// An overlay that is mounted at `store` of an environment.
+struct MountedStore(PathBuf);
+
+impl MountedStore {
+    /// Mounts an overlay at the directory `store`; `None` if that is not permitted. Its own upper
+    /// directory is on a tmpfs, because the environment may be on an overlay itself.
+    fn new(env: &Env, store: &str) -> Option<Self> {
+        Who::root()?;
+        let (memory, at) = (env.path("memory"), env.path(store));
+        for directory in [&memory, &at] {
+            fs::create_dir(directory).unwrap();
+        }
+        let mount = |args: &[&str], at: &PathBuf| {
+            Command::new("mount").args(args).arg(at).status().is_ok_and(|done| done.success())
+        };
+        let mounted = Self(at);
+        let is_mounted = mount(&["-t", "tmpfs", "none"], &memory) && {
+            let [lower, upper, work] = ["lower", "upper", "work"].map(|name| memory.join(name));
+            for directory in [&lower, &upper, &work] {
+                fs::create_dir(directory).unwrap();
+            }
+            let [lower, upper, work] = [lower, upper, work].map(|path| path.display().to_string());
+            let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+            mount(&["-t", "overlay", "none", "-o", &options], &mounted.0)
+        };
+        if !is_mounted {
+            skip("mount", "file systems cannot be mounted");
+            return None;
+        }
+        Some(mounted)
+    }
+}
+
+impl Drop for MountedStore {
+    fn drop(&mut self) {
+        for path in [self.0.clone(), self.0.with_file_name("memory")] {
+            let _done = Command::new("umount").arg("-l").arg(path).status();
+        }
+    }
+}
+
+/// Builds the context in both stores; returns the results: with overlays, and in place.
+fn build_both(env: &Env, args: &[&str]) -> [Done; 2] {
+    ["plain", "overlaid"].map(|store| {
+        env.base_in(store);
+        let args = [&["build", "context", "--reproducible", "-q"], args].concat();
+        Done::of(env.command_in(store, &args).output().unwrap())
+    })
+}
+
+fn assert_same_image(env: &Env, args: &[&str]) {
+    let [overlay, in_place] = build_both(env, args).map(Done::ok);
+    assert!(!overlay.stdout.is_empty());
+    assert_eq!(overlay.stdout, in_place.stdout, "{}", in_place.stderr);
+    assert_eq!(env.leftovers("plain"), "");
+}
+
+/// Steps that change files in every way.
+const CHANGES: &str = "\
+FROM base:1 AS base
+RUN mkdir -p /d/sub/deep && cd /d && for i in a b c gone same mode owner time; do echo $i > $i; done \
+    && ln a a2 && ln -s sub link && mkfifo fifo && chmod 4755 b && chmod 2750 sub
+RUN cd /d && echo changed >> c && rm gone && mv a same && chmod 600 mode && chown 5:6 owner && touch -d @5 time
+COPY copied /d/
+RUN cd /d && echo more >> copied && cp -p time time2 && mv time2 time && echo > /old/new && echo x > mode && echo mode > mode
+RUN cd /d && rm link && mkdir link && echo in > link/in && rm -r sub && echo file > sub && ln b b3
+RUN rm -r /old/directory && mkdir /old/directory && echo old/directory/c > /old/directory/c
+RUN rm -r /old && echo file > /old && mv /d /e
+RUN mknod /e/null c 1 3 && mknod /e/disk b 7 0 && mkdir /e/closed && echo x > /e/closed/x && chmod 0 /e/closed/x /e/closed
+RUN chmod 644 /e/copied && chmod 644 /e/copied && touch /etc/passwd
+WORKDIR /made/here
+USER 7:8
+WORKDIR /made/by/user
+RUN id > /tmp/id
+USER 0
+
+FROM base AS other
+RUN echo other > /other && rm -r /e
+
+FROM base
+RUN true
+COPY --from=other /other /e/other
+RUN cat /e/other > /e/both && rm /e/other /e/b3
+";
+
+#[test]
+fn priv_steps_in_place_make_the_same_layers() {
+    let env = Env::new();
+    let Some(_mounted) = MountedStore::new(&env, "overlaid") else { return };
+    env.write("copied", "copied");
+    env.write("Dockerfile", CHANGES);
+    assert_same_image(&env, &["--no-cache"]);
+    // The second build finds the first steps, and makes a directory of their layers.
+    env.write("Dockerfile", CHANGES.replace("RUN true", "RUN rm /etc/group"));
+    assert_same_image(&env, &[]);
+    env.write("Dockerfile", CHANGES.replace("RUN true", "RUN echo more >> /e/copied"));
+    assert_same_image(&env, &["--jobs", "1"]);
+}
+
+#[test]
+fn priv_mounts_of_steps_in_place_leave_no_trace() {
+    let env = Env::new();
+    let Some(_mounted) = MountedStore::new(&env, "overlaid") else { return };
+    env.write("file", "content");
+    env.write("directory/inner", "inner");
+    let secret = format!("id=key,src={}", env.shown("context/file"));
+    env.write(
+        "Dockerfile",
+        "FROM base:1 AS base\n\
+         RUN mkdir /d && echo stage > /d/stage && chown 3:4 /d/stage\n\
+         FROM base:1\n\
+         RUN --mount=type=bind,source=file,target=/m/file --mount=type=bind,source=directory,target=/m/d,rw \
+         --mount=type=bind,from=base,source=/d,target=/m/stage --mount=type=cache,target=/root/cache \
+         --mount=type=tmpfs,target=/t/tmpfs --mount=type=secret,id=key,uid=5,mode=0440 \
+         cat /m/file /m/d/inner /m/stage/stage /run/secrets/key > /all \
+         && stat -c '%u:%g %a' /m/stage/stage /run/secrets/key >> /all \
+         && echo x > /m/d/inner && echo y > /root/cache/y && echo z > /t/tmpfs/z\n\
+         RUN --mount=type=bind,source=directory,target=/m/d cat /m/d/inner > /unchanged && touch /root/own\n",
+    );
+    assert_same_image(&env, &["--secret", &secret]);
+}
+
+#[test]
+fn priv_failed_step_in_place_leaves_no_files() {
+    let env = Env::new();
+    let Some(_mounted) = MountedStore::new(&env, "overlaid") else { return };
+    env.write("Dockerfile", "FROM base:1\nRUN echo x > /x\nRUN echo y > /y && false\n");
+    for done in build_both(&env, &[]) {
+        done.fails(1, &["did not complete successfully"]);
+    }
+    let left = fs::read_dir(env.path("overlaid/tmp")).unwrap().count();
+    assert_eq!(left, 0, "files of steps");
+    env.write("Dockerfile", "FROM base:1\nRUN echo x > /x\nRUN ls / > /list && ! test -e /y\n");
+    assert_same_image(&env, &[]);
+}
