@@ -187,8 +187,11 @@ impl StepScratch {
         spec: &RunSpec,
     ) -> std::result::Result<Option<OwnedFd>, SandboxError> {
         let failed = |errno| SandboxError::setup("fence the command off with Landlock", errno);
-        let sources =
-            spec.mounts.iter().enumerate().map(|(index, mount)| self.source(index, mount));
+        // No rule can name a file in memory, and the supervisor opens that one.
+        let named =
+            |(_, mount): &(usize, &Mount)| !matches!(mount.source, MountSource::Memory { .. });
+        let mounts = spec.mounts.iter().enumerate().filter(named);
+        let sources = mounts.map(|(index, mount)| self.source(index, mount));
         let sources = sources.collect::<Result<Vec<_>>>().map_err(failed)?;
         let on_disk = |file: &&OwnedFd| {
             let kind = rustix::fs::fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));

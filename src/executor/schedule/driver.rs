@@ -373,7 +373,8 @@ impl<'a> Driver<'a> {
     /// Returns whether a later step may run on the stack that this step leaves.
     fn has_later_run(&self, at: PlannedStep<'_>) -> bool {
         let stages = &self.state.plan.stages;
-        let is_base = |stage: &PlannedStage| matches!(stage.base, Base::Stage(base) if base == at.stage);
+        let is_base =
+            |stage: &PlannedStage| matches!(stage.base, Base::Stage(base) if base == at.stage);
         let steps = stages.get(at.stage).map(|stage| stage.steps.as_slice()).unwrap_or_default();
         let is_run = |step: &plan::Step| matches!(step.operation, Some(Operation::Run(_)));
         steps.iter().skip(at.number.saturating_add(1)).any(is_run) || stages.iter().any(is_base)
