@@ -17,6 +17,7 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::{Errno, Result};
 
+use super::elf_image::{self, Segment};
 use super::error::SandboxError;
 use super::spec::RunSpec;
 use super::sys::{launcher, mount};
@@ -26,18 +27,10 @@ use super::{c_strings, detached_mount};
 #[cfg(test)]
 pub(super) const STARTED_BY_COMMAND: u8 = 126;
 
-/// Sizes of an ELF header and of a program header in bytes (`Elf64_Ehdr` and `Elf64_Phdr`, elf(5)).
-const ELF_HEADER_BYTES: u16 = 64;
-const PROGRAM_HEADER_BYTES: u16 = 56;
-const N_PROGRAM_HEADERS: u16 = 2;
-
 /// The address at which the file is mapped: above `vm.mmap_min_addr`, and aligned for pages of up
 /// to 64 KiB.
 const ADDRESS: u64 = 0x40_0000;
 const ALIGNMENT: u64 = 0x1_0000;
-
-/// `e_machine` of elf(5): `EM_AARCH64` or `EM_X86_64`.
-const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
 
 /// Creates the launcher that tries `programs` in order. Returns a descriptor for execveat(2).
 ///
@@ -119,13 +112,11 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
 /// Returns the launcher as an ELF file: headers, code, paths.
 fn image(programs: &[CString]) -> Vec<u8> {
     let code = launcher::code();
-    let headers = ELF_HEADER_BYTES.saturating_add(PROGRAM_HEADER_BYTES * N_PROGRAM_HEADERS);
+    let headers = elf_image::headers_bytes(2);
     let paths: usize = programs.iter().map(|path| path.as_bytes_with_nul().len()).sum();
     let len =
         usize::from(headers).saturating_add(code.len()).saturating_add(paths).saturating_add(1);
-    let mut image = Vec::with_capacity(len);
-    elf_header(&mut image, ADDRESS.saturating_add(u64::from(headers)));
-    program_headers(&mut image, u64::try_from(len).unwrap_or(u64::MAX));
+    let mut image = file_headers(headers, u64::try_from(len).unwrap_or(u64::MAX));
     image.extend_from_slice(code);
     for path in programs {
         image.extend_from_slice(path.as_bytes_with_nul());
@@ -134,41 +125,19 @@ fn image(programs: &[CString]) -> Vec<u8> {
     image
 }
 
-fn elf_header(image: &mut Vec<u8>, entry: u64) {
-    // Class 64 bit, the byte order of this machine, version 1 (elf(5), `e_ident`).
-    let order = if cfg!(target_endian = "big") { 2 } else { 1 };
-    image.extend_from_slice(&[0x7f, b'E', b'L', b'F', 2, order, 1]);
-    image.resize(16, 0);
-    let executable = 2_u16;
-    image.extend_from_slice(&executable.to_ne_bytes());
-    image.extend_from_slice(&MACHINE.to_ne_bytes());
-    image.extend_from_slice(&1_u32.to_ne_bytes());
-    image.extend_from_slice(&entry.to_ne_bytes());
-    image.extend_from_slice(&u64::from(ELF_HEADER_BYTES).to_ne_bytes());
-    let (no_sections, no_flags) = (0_u64, 0_u32);
-    image.extend_from_slice(&no_sections.to_ne_bytes());
-    image.extend_from_slice(&no_flags.to_ne_bytes());
-    for half in [ELF_HEADER_BYTES, PROGRAM_HEADER_BYTES, N_PROGRAM_HEADERS, 64, 0, 0] {
-        image.extend_from_slice(&half.to_ne_bytes());
-    }
-}
-
-/// Appends two program headers: a segment with the whole file, readable and executable, and a stack
-/// that is not executable.
-fn program_headers(image: &mut Vec<u8>, len: u64) {
-    const LOAD: u32 = 1;
-    const GNU_STACK: u32 = 0x6474_e551;
-    const READ_EXECUTE: u32 = 5;
-    const READ_WRITE: u32 = 6;
-    let load = (LOAD, READ_EXECUTE, [0, ADDRESS, ADDRESS, len, len, ALIGNMENT]);
-    let stack = (GNU_STACK, READ_WRITE, [0, 0, 0, 0, 0, 16]);
-    for (kind, flags, values) in [load, stack] {
-        image.extend_from_slice(&kind.to_ne_bytes());
-        image.extend_from_slice(&flags.to_ne_bytes());
-        for value in values {
-            image.extend_from_slice(&value.to_ne_bytes());
-        }
-    }
+/// Returns headers for one segment with the whole file, readable and executable.
+fn file_headers(headers: u16, len: u64) -> Vec<u8> {
+    let whole_file = Segment {
+        kind: elf_image::LOAD,
+        flags: elf_image::READ_EXECUTE,
+        offset: 0,
+        address: ADDRESS,
+        file_bytes: len,
+        memory_bytes: len,
+        alignment: ALIGNMENT,
+    };
+    let entry = ADDRESS.saturating_add(u64::from(headers));
+    elf_image::headers(entry, &[whole_file, Segment::STACK])
 }
 
 #[cfg(test)]

@@ -20,11 +20,14 @@ mod caps;
 mod child;
 mod detached_mount;
 mod devices;
+mod elf_image;
 mod entry_report;
 mod error;
 mod isolation;
 mod kept_mounts;
 mod launcher;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the supervisor will use it"))]
+mod loader;
 mod mounts;
 mod ops;
 mod ops_text;

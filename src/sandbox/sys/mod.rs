@@ -12,6 +12,10 @@ pub(super) mod fork;
 pub(super) mod identity;
 pub(super) mod landlock;
 pub(super) mod launcher;
+pub(super) mod loader;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+pub(super) mod loader_trial;
 pub(super) mod mount;
 pub(super) mod net;
 pub(super) mod signal;
