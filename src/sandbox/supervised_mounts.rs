@@ -125,6 +125,28 @@ impl StepScratch {
         Ok(mounts)
     }
 
+    /// Opens the working directory of the command, which may be in a mount.
+    pub(super) fn open_directory(&self, root: BorrowedFd<'_>, spec: &RunSpec) -> Result<OwnedFd> {
+        let mut mounts = self
+            .standard_mounts(root)?
+            .into_iter()
+            .map(|mount| (PathBuf::from(OsStr::from_bytes(&mount.target)), mount.source))
+            .collect::<Vec<_>>();
+        for (index, mount) in spec.mounts.iter().enumerate() {
+            mounts.push((mount.target.clone(), self.source(index, mount)?));
+        }
+        let innermost = mounts
+            .iter()
+            .filter_map(|(target, source)| Some((source, spec.cwd.strip_prefix(target).ok()?)))
+            .next_back();
+        let (from, path) =
+            innermost.map_or((root, spec.cwd.as_path()), |(source, rest)| (source.as_fd(), rest));
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(from, path, flags, Mode::empty(), within)
+    }
+
     fn standard_mounts(&self, root: BorrowedFd<'_>) -> Result<Vec<NewMount>> {
         let mut mounts = Vec::new();
         for (target, host) in HOST_DIRECTORIES {

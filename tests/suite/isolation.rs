@@ -21,7 +21,8 @@ use crate::support::env::{Done, Env, Who, skip};
 use crate::support::sandbox::TestUser;
 
 /// The kinds of isolation that rbuild has. Cells that need another one are counted, and not run.
-const READY: &[Isolation] = &[Isolation::Namespace];
+const READY: &[Isolation] =
+    &[Isolation::Namespace, Isolation::SingleId, Isolation::Chroot, Isolation::Emulated];
 
 /// A value of `--isolation`; [`Ask::Auto`] passes none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -63,7 +63,7 @@ struct MountArguments<'a> {
     state: &'a BuildState<'a>,
     mount: &'a RunMount,
     selected: Option<&'a SelectedFiles>,
-    root: BorrowedFd<'a>,
+    rootfs: &'a Rootfs,
 }
 
 type Result<T> = std::result::Result<T, BuildError>;
@@ -76,7 +76,7 @@ impl StepMounts {
         active: &ActiveStep,
         operation: &RunOperation,
         inputs: &MountInputs,
-        root: BorrowedFd<'_>,
+        rootfs: &Rootfs,
         points: &mut MountPoints,
     ) -> Result<Self> {
         let mut step = Self {
@@ -92,7 +92,7 @@ impl StepMounts {
         };
         for (at, mount) in operation.mounts.iter().enumerate() {
             let selected = inputs.get(at);
-            step.add(at, MountArguments { state, mount, selected, root }, points)?;
+            step.add(at, MountArguments { state, mount, selected, rootfs }, points)?;
         }
         Ok(step)
     }
@@ -110,7 +110,7 @@ impl StepMounts {
             RunMountKind::Ssh { .. } => self.ssh(with)?,
         };
         let Some((source, is_directory, place)) = made else { return Ok(()) };
-        self.mount_point(target, is_directory, with.root, points).map_err(|error| {
+        self.mount_point(target, is_directory, with.rootfs.as_fd(), points).map_err(|error| {
             let message = format!("cannot make the mount point {target}: {}", chain(&error));
             let leads_out = error.kind() == std::io::ErrorKind::CrossesDevices;
             let help = "a link leads out of the mount above it: name a target without links";
@@ -170,7 +170,7 @@ impl StepMounts {
         let fds = lowers.iter().map(|lower| lower.as_fd()).chain(empty.iter().map(OwnedFd::as_fd));
         let fds: Vec<BorrowedFd<'_>> = fds.collect();
         if let Some(access) = selected.directory_access().filter(|_| path.is_root()) {
-            set_access(upper.as_fd(), "", access).context("prepare", work.path())?;
+            set_access(with.rootfs, upper.as_fd(), "", access).context("prepare", work.path())?;
         }
         let span = with.mount.span;
         let overlay = Rootfs::overlay(&fds, upper.as_fd(), scratch.as_fd())
@@ -193,7 +193,7 @@ impl StepMounts {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&shown, flags, Mode::empty()).context("open", &shown)?;
         if let Some(access) = selected.directory_access() {
-            set_access(root.as_fd(), "", access).context("prepare", &shown)?;
+            set_access(with.rootfs, root.as_fd(), "", access).context("prepare", &shown)?;
         }
         let name = if selected.is_directory() { "." } else { FILE_NAME };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -270,14 +270,14 @@ impl StepMounts {
         }
         let setup = |source| BuildError::Sandbox { span, source };
         if !sandbox::isolation().is_some_and(Isolation::may_mount) {
-            let file = secret_in_memory(value)
+            let file = secret_in_memory(value, *access)
                 .context("write a secret for", with.mount.target.as_ref())?;
             let MountAccess { mode, uid, gid } = *access;
             let source = MountSource::Memory { file: Arc::new(file), uid, gid, mode };
             return Ok(Some((source, false, MountedFiles::Sandbox)));
         }
         let memory = sandbox::memory_directory().map_err(setup)?;
-        write_secret(memory.as_fd(), value, *access)
+        write_secret(with.rootfs, memory.as_fd(), value, *access)
             .context("write a secret for", with.mount.target.as_ref())?;
         let source = MountSource::Inside { mount: Arc::new(memory), path: FILE_NAME.into() };
         Ok(Some((source, false, MountedFiles::Sandbox)))
@@ -306,7 +306,8 @@ impl StepMounts {
         let (directory, shown) = (work.as_fd().try_clone_to_owned(), work.path().join(&name));
         let directory = directory.context("open", &shown)?;
         self.agents.listen(directory.as_fd(), &name, source).context("listen at", &shown)?;
-        set_access(directory.as_fd(), &name, *access).context("change the owner of", &shown)?;
+        set_access(with.rootfs, directory.as_fd(), &name, *access)
+            .context("change the owner of", &shown)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let socket = rustix::fs::openat(&directory, &name, flags, Mode::empty());
         let socket = socket.context("open", &shown)?;
@@ -330,23 +331,35 @@ impl Drop for StepMounts {
 
 /// Sets the owner before the mode, because chown(2) clears set-id bits. An empty name stands for
 /// the directory itself.
-fn set_access(directory: BorrowedFd<'_>, name: &str, access: MountAccess) -> std::io::Result<()> {
+fn set_access(
+    rootfs: &Rootfs,
+    directory: BorrowedFd<'_>,
+    name: &str,
+    access: MountAccess,
+) -> std::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
     let name = if name.is_empty() { "." } else { name };
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    owner_set(rustix::fs::chownat(directory, name, Some(uid), Some(gid), flags))
+    rootfs
+        .set_owner(directory, name.as_bytes(), (access.uid, access.gid))
         .map_err(|errno| ids::explained(errno, uid, gid))?;
     let mode = Mode::from_raw_mode(access.mode);
     Ok(rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?)
 }
 
-fn secret_in_memory(value: &[u8]) -> std::io::Result<OwnedFd> {
+/// Returns a file in memory. Its owner is emulated where it cannot be set.
+fn secret_in_memory(value: &[u8], access: MountAccess) -> std::io::Result<OwnedFd> {
     let mut file = std::fs::File::from(memfd_create("secret", MemfdFlags::CLOEXEC)?);
     std::io::Write::write_all(&mut file, value)?;
+    let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
+    owner_set(rustix::fs::fchown(&file, Some(uid), Some(gid)))?;
+    if !sandbox::isolation().is_some_and(Isolation::emulates_owners) {
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(access.mode))?;
+    }
     Ok(file.into())
 }
 
 fn write_secret(
+    rootfs: &Rootfs,
     directory: BorrowedFd<'_>,
     value: &[u8],
     access: MountAccess,
@@ -355,6 +368,6 @@ fn write_secret(
     let file = rustix::fs::openat2(directory, FILE_NAME, flags, Mode::RUSR | Mode::WUSR, IN_ROOT)?;
     let mut file = std::fs::File::from(file);
     std::io::Write::write_all(&mut file, value)?;
-    set_access(directory, FILE_NAME, access)?;
+    set_access(rootfs, directory, FILE_NAME, access)?;
     Ok(())
 }
