@@ -198,8 +198,7 @@ impl StepMounts {
         let name = if selected.is_directory() { "." } else { FILE_NAME };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::openat(&root, name, flags, Mode::empty());
-        let source =
-            MountSource::Path { directory: Arc::new(source.context("open", &shown)?) };
+        let source = MountSource::Path { directory: Arc::new(source.context("open", &shown)?) };
         let files = MountedFiles::Directory {
             root: Arc::new(root),
             path: TreePath::clean(name.as_bytes()),

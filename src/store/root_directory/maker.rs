@@ -90,13 +90,12 @@ impl<'a> FileMaker<'a> {
                 self.finish(path, out.as_fd(), meta, FileType::RegularFile, 0)
             }
             Node::Symlink(target) => {
-                let link = |at: BorrowedFd<'_>, name: &[u8]| rustix::fs::symlinkat(&**target, at, name);
+                let link =
+                    |at: BorrowedFd<'_>, name: &[u8]| rustix::fs::symlinkat(&**target, at, name);
                 self.make(path, &link)?;
                 self.finish_unopened(path, meta, FileType::Symlink)
             }
-            Node::CharDevice(device) => {
-                self.device(path, meta, FileType::CharacterDevice, *device)
-            }
+            Node::CharDevice(device) => self.device(path, meta, FileType::CharacterDevice, *device),
             Node::BlockDevice(device) => self.device(path, meta, FileType::BlockDevice, *device),
             Node::Fifo | Node::Directory { .. } => {
                 self.node(path, FileType::Fifo, 0)?;
