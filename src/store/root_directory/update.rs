@@ -160,7 +160,7 @@ impl<'a> UpdatePlan<'a> {
 
     /// Removes a path, unless a directory above it is removed.
     fn remove(&mut self, path: &TreePath) {
-        if !self.removed.last().is_some_and(|above| path.below(above).is_some()) {
+        if self.removed.last().is_none_or(|above| path.below(above).is_none()) {
             self.removed.push(path.clone());
         }
     }
