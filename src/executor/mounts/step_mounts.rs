@@ -4,12 +4,12 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, MemfdFlags, Mode, OFlags, Uid, memfd_create};
+use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, Uid, memfd_create};
 
 use crate::diag::{Diagnostic, codes};
 use crate::pathio::{Context as _, PathError, ids};
 use crate::plan::{CopyFrom, MountAccess, RunMount, RunMountKind, RunOperation};
-use crate::sandbox::{self, Isolation, Mount, MountSource, Rootfs};
+use crate::sandbox::{self, FileAccess, FileId, Isolation, Mount, MountSource, Rootfs};
 use crate::store::{LowerDirectory, WorkDirectory};
 use crate::tree::TreePath;
 
@@ -43,6 +43,8 @@ pub(in crate::executor) struct StepMounts {
     context: Vec<ContextDirectory>,
     /// Copies of mounted files.
     copies: Vec<WorkDirectory>,
+    /// Files of this step alone whose attributes are emulated.
+    pub(in crate::executor) emulated: Vec<FileId>,
 }
 
 /// The files that a mount shows, in which later mount points can be made.
@@ -89,6 +91,7 @@ impl StepMounts {
             work: None,
             context: Vec::new(),
             copies: Vec::new(),
+            emulated: Vec::new(),
         };
         for (at, mount) in operation.mounts.iter().enumerate() {
             let selected = inputs.get(at);
@@ -193,7 +196,15 @@ impl StepMounts {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&shown, flags, Mode::empty()).context("open", &shown)?;
         if let Some(access) = selected.directory_access() {
-            set_access(with.rootfs, root.as_fd(), "", access).context("prepare", &shown)?;
+            let file = set_access(with.rootfs, root.as_fd(), "", access);
+            self.emulated.extend(file.context("prepare", &shown)?);
+        }
+        if sandbox::isolation().is_some_and(Isolation::emulates_owners) {
+            for (path, access) in selected.special_accesses(with.state, with.mount.span)? {
+                let path = path.as_bytes();
+                let set = with.rootfs.set_access(root.as_fd(), path, access);
+                self.emulated.extend(set.context("prepare", &shown)?);
+            }
         }
         let name = if selected.is_directory() { "." } else { FILE_NAME };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -237,6 +248,11 @@ impl StepMounts {
         with: MountArguments<'_>,
     ) -> Result<(MountSource, bool, MountedFiles)> {
         let directory = Arc::new(self.caches.directory(at, with.mount)?);
+        if let RunMountKind::Cache { access, .. } = &with.mount.kind {
+            with.rootfs
+                .emulate_owner_below(directory.as_fd(), (access.uid, access.gid))
+                .context("read the owners in", with.mount.target.as_ref())?;
+        }
         let source = MountSource::Path { directory: Arc::clone(&directory) };
         Ok((source, true, MountedFiles::Directory { root: directory, path: TreePath::root() }))
     }
@@ -277,8 +293,9 @@ impl StepMounts {
             return Ok(Some((source, false, MountedFiles::Sandbox)));
         }
         let memory = sandbox::memory_directory().map_err(setup)?;
-        write_secret(with.rootfs, memory.as_fd(), value, *access)
-            .context("write a secret for", with.mount.target.as_ref())?;
+        let file = write_secret(with.rootfs, memory.as_fd(), value, *access);
+        let file = file.context("write a secret for", with.mount.target.as_ref())?;
+        self.emulated.extend(file);
         let source = MountSource::Inside { mount: Arc::new(memory), path: FILE_NAME.into() };
         Ok(Some((source, false, MountedFiles::Sandbox)))
     }
@@ -306,11 +323,12 @@ impl StepMounts {
         let (directory, shown) = (work.as_fd().try_clone_to_owned(), work.path().join(&name));
         let directory = directory.context("open", &shown)?;
         self.agents.listen(directory.as_fd(), &name, source).context("listen at", &shown)?;
-        set_access(with.rootfs, directory.as_fd(), &name, *access)
-            .context("change the owner of", &shown)?;
+        let file = set_access(with.rootfs, directory.as_fd(), &name, *access);
+        let file = file.context("change the owner of", &shown)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let socket = rustix::fs::openat(&directory, &name, flags, Mode::empty());
         let socket = socket.context("open", &shown)?;
+        self.emulated.extend(file);
         if !self.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
             self.env.push(("SSH_AUTH_SOCK".to_owned(), with.mount.target.clone()));
         }
@@ -329,21 +347,17 @@ impl Drop for StepMounts {
     }
 }
 
-/// Sets the owner before the mode, because chown(2) clears set-id bits. An empty name stands for
-/// the directory itself.
+/// Sets owner and mode; an empty name stands for the directory itself.
 fn set_access(
     rootfs: &Rootfs,
     directory: BorrowedFd<'_>,
     name: &str,
     access: MountAccess,
-) -> std::io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
+) -> std::io::Result<Option<FileId>> {
+    let MountAccess { uid, gid, mode } = access;
     let name = if name.is_empty() { "." } else { name };
-    rootfs
-        .set_owner(directory, name.as_bytes(), (access.uid, access.gid))
-        .map_err(|errno| ids::explained(errno, uid, gid))?;
-    let mode = Mode::from_raw_mode(access.mode);
-    Ok(rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?)
+    let set = rootfs.set_access(directory, name.as_bytes(), FileAccess { uid, gid, mode });
+    set.map_err(|errno| ids::explained(errno, Uid::from_raw(uid), Gid::from_raw(gid)))
 }
 
 /// Returns a file in memory. Its owner is emulated where it cannot be set.
@@ -363,11 +377,10 @@ fn write_secret(
     directory: BorrowedFd<'_>,
     value: &[u8],
     access: MountAccess,
-) -> std::io::Result<()> {
+) -> std::io::Result<Option<FileId>> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(directory, FILE_NAME, flags, Mode::RUSR | Mode::WUSR, IN_ROOT)?;
     let mut file = std::fs::File::from(file);
     std::io::Write::write_all(&mut file, value)?;
-    set_access(rootfs, directory, FILE_NAME, access)?;
-    Ok(())
+    set_access(rootfs, directory, FILE_NAME, access)
 }

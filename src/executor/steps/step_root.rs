@@ -161,6 +161,7 @@ impl StepRoot {
     /// Returns the files as the command left them, without mounts and mount points.
     pub(in crate::executor) fn done(self) -> Result<StepFiles> {
         let Self { rootfs, spec, points, own, mut files, kept } = self;
+        rootfs.forget(&own.emulated);
         drop((kept, spec, own));
         points.remove()?;
         files.end(rootfs);
