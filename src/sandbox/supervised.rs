@@ -1,7 +1,7 @@
 //! Runs a command without namespaces: in chroot(2), or with paths that a supervisor translates.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
@@ -18,6 +18,7 @@ use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
 use super::supervised_child::{self, STEPS, SupervisedChild};
 use super::supervised_mounts::StepScratch;
 use super::supervisor::{Identity, Rules, Supervisor};
+use super::sys::descriptors;
 use super::sys::exec::StringArray;
 use super::{c_strings, kept_mounts, launcher, reaper};
 
@@ -43,9 +44,13 @@ pub(super) fn run(
     let env = StringArray::new(environment(spec)?);
     let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map_err(|errno| SandboxError::setup("open a pidfd of this process", errno))?;
+    let own_number = own.as_raw_fd();
     let supervisor = start_supervisor(rootfs, spec, rules, &scratch, own)?;
     let ends = streams.ends(status.write.as_fd(), Some(theirs.as_fd()));
     let step = StepProcess::start_reaper(attach.cancel, &|| {
+        // The listener travels in this socket. While a copy of its receiving end were open here, the calls
+        // of the command would wait for a supervisor that died with rbuild.
+        let _closed = descriptors::close_copy(own_number);
         reaper::main(me.as_fd(), &|| supervised_child::main(&child, ends, &programs, &argv, &env));
     })?;
     // The child has its own copies. While these are open, the pipes would not reach end of file.

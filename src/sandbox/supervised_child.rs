@@ -183,10 +183,9 @@ fn apply<'a>(
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             let listener = notify::load(&child.supervision)?;
             let socket = state.socket.ok_or(Errno::BADF)?;
-            let sent = kept_mounts::send(socket, listener.as_fd());
-            // Not closed here: close(2) is not needed before exec.
-            std::mem::forget(listener);
-            sent
+            // The listener is closed here: while this process had it open, its own calls would wait for
+            // a supervisor that has died.
+            kept_mounts::send(socket, listener.as_fd())
         }
         _ => Ok(()),
     }

@@ -84,6 +84,14 @@ pub(in crate::sandbox) fn close_all_but(kept: BorrowedFd<'_>) -> rustix::io::Res
     Ok(())
 }
 
+/// Closes the descriptor `number` of the calling process, which must be a copy of the process that owns
+/// it: that process's own descriptor stays open. Allocates nothing.
+pub(in crate::sandbox) fn close_copy(number: RawFd) -> rustix::io::Result<()> {
+    // SAFETY: one integer. The owner lives in the parent, whose table is another one; this process never
+    // runs its destructor.
+    super::checked(unsafe { libc::syscall(libc::SYS_close, number) }).map(drop)
+}
+
 /// Duplicates to a number that may be in use. dup3(2).
 fn duplicate(from: BorrowedFd<'_>, to: RawFd, flags: libc::c_int) -> rustix::io::Result<()> {
     // SAFETY: three integers. What `to` meant before belongs to the parent, as said above.
