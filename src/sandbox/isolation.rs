@@ -205,9 +205,9 @@ fn choose(
 ) -> Result<Option<Isolation>, SandboxError> {
     let wants = |wanted| choice == IsolationChoice::Auto || choice == wanted;
     if wants(IsolationChoice::Namespace) {
-        match enter_namespaces()? {
-            Ok(isolation) => return Ok(Some(isolation)),
-            Err(refused) => refusals.extend(refused),
+        let isolation = enter_namespaces(refusals)?;
+        if isolation.is_some() {
+            return Ok(isolation);
         }
     }
     let others = [
@@ -226,15 +226,21 @@ fn choose(
     Ok(None)
 }
 
-/// Enters namespaces with many ids, or else with one; or returns why not.
-fn enter_namespaces() -> Result<Result<Isolation, Vec<Refusal>>, SandboxError> {
-    let many = match user_namespace::enter_user_namespace() {
-        Ok(_) => return Ok(in_namespace().map_err(|refused| vec![refused])),
-        Err(error) => entry_refusal(Isolation::Namespace, error)?,
-    };
-    match user_namespace::enter_with_own_id() {
-        Ok(_) => Ok(in_namespace().map_err(|refused| vec![many, refused])),
-        Err(error) => Ok(Err(vec![many, entry_refusal(Isolation::SingleId, error)?])),
+/// Enters namespaces with many ids, or else with one. `None` if the system refuses both.
+fn enter_namespaces(refusals: &mut Vec<Refusal>) -> Result<Option<Isolation>, SandboxError> {
+    if let Err(error) = user_namespace::enter_user_namespace() {
+        refusals.push(entry_refusal(Isolation::Namespace, error)?);
+        if let Err(error) = user_namespace::enter_with_own_id() {
+            refusals.push(entry_refusal(Isolation::SingleId, error)?);
+            return Ok(None);
+        }
+    }
+    match in_namespace() {
+        Ok(isolation) => Ok(Some(isolation)),
+        Err(refusal) => {
+            refusals.push(refusal);
+            Ok(None)
+        }
     }
 }
 

@@ -42,6 +42,7 @@ mod indexes;
 mod inspect;
 mod install;
 mod isolation;
+mod isolation_fences;
 mod language;
 mod launcher;
 mod layering;

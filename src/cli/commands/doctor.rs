@@ -21,11 +21,11 @@ pub(crate) fn run(
     say!("rbuild  {}", env!("CARGO_PKG_VERSION"));
     say!("kernel  {}", kernel());
     say!("user    {}", user());
+    lines(trials, sandbox::isolation(), Fence::of_kernel()).iter().for_each(|line| say!("{line}"));
     let store = open_store(global, environment)?;
     say!("store   {}", store_line(&store));
     let tried =
         try_step(&store).map_err(|error| CliError::from_error(&error, Exit::Environment))?;
-    lines(trials, sandbox::isolation(), Fence::of_kernel()).iter().for_each(|line| say!("{line}"));
     let Err(error) = tried else {
         say!("RUN     works: {}", sandbox::isolation().map_or("", Isolation::name));
         return Ok(());
