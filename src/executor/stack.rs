@@ -140,13 +140,7 @@ impl Stack {
         definition: &[u8; 32],
         directory: Option<LowerDirectory>,
     ) -> Self {
-        self.with(
-            definition,
-            Slot::new(),
-            directory,
-            LayerOrigin::Made,
-            &StepOrigin::default(),
-        )
+        self.with(definition, Slot::new(), directory, LayerOrigin::Made, &StepOrigin::default())
     }
 
     /// Returns the stack with a layer on top that is never made: only its definition may be used.

@@ -21,6 +21,7 @@ mod child;
 mod detached_mount;
 mod devices;
 mod elf_image;
+mod emulated_owners;
 mod entry_report;
 mod error;
 mod isolation;
@@ -55,6 +56,7 @@ mod verify;
 pub use attributes::{Attributes, EmulatedFiles, FileId};
 pub use caps::may_raise_limits;
 pub use devices::Device;
+pub use emulated_owners::FileAccess;
 pub use error::SandboxError;
 pub use isolation::{
     Fence, Isolation, IsolationChoice, Refusal, Trials, enter_or_continue, isolation, refusal, refusals,

@@ -157,7 +157,7 @@ pub enum MountFlags {
 
 /// The paths that docker masks: they reveal facts about the host, or change it (runtime-spec,
 /// config-linux.md, "Masked Paths").
-const MASKED: [&str; 12] = [
+pub(super) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -174,7 +174,7 @@ const MASKED: [&str; 12] = [
 
 /// The paths that docker makes read-only: root in a step must not change the host's settings
 /// (runtime-spec, config-linux.md, "Readonly Paths").
-const READ_ONLY: [&str; 5] =
+pub(super) const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Returns the setup of `spec`, in the order in which it must be applied.

@@ -4,12 +4,12 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, StatVfsMountFlags, Uid};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 use rustix::thread::CapabilitySet;
 
-use super::attributes::{Attributes, EmulatedFiles, FileId};
+use super::attributes::EmulatedFiles;
 use super::caps;
 use super::detached_mount;
 use super::error::SandboxError;
@@ -133,28 +133,6 @@ impl Rootfs {
     /// Locks the attributes; a supervisor updates them while a command runs.
     pub(super) fn lock_attributes(&self) -> MutexGuard<'_, EmulatedFiles> {
         self.attributes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives a file to an owner: on the disk, or as an emulated attribute.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn set_owner(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        (uid, gid): (u32, u32),
-    ) -> rustix::io::Result<()> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        if !isolation().is_some_and(Isolation::emulates_owners) {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            return rustix::fs::chownat(directory, name, Some(uid), Some(gid), flags);
-        }
-        let stat = rustix::fs::statat(directory, name, flags)?;
-        let mut files = self.lock_attributes();
-        let attributes = Attributes { uid, gid, ..files.of(&stat) };
-        files.set(FileId::of(&stat), attributes);
-        Ok(())
     }
 
     /// Returns the mount itself, for use as part of another root.

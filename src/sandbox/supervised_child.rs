@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use libc::sock_filter;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid};
 use rustix::thread::CapabilitySet;
@@ -21,7 +21,7 @@ use super::supervised_mounts::StepScratch;
 use super::supervisor::{self, Rules};
 use super::sys::exec::StringArray;
 use super::sys::{clone, descriptors, exec, filter, landlock, notify, signal};
-use super::{c_strings, caps, kept_mounts, prepare, seccomp};
+use super::{caps, kept_mounts, prepare, seccomp};
 
 /// The steps of the setup, worded to follow "cannot", in order.
 pub(super) const STEPS: [&str; 12] = [
@@ -42,7 +42,7 @@ pub(super) const STEPS: [&str; 12] = [
 /// Everything that the child needs.
 pub(super) struct SupervisedChild<'a> {
     root: BorrowedFd<'a>,
-    cwd: CString,
+    cwd: OwnedFd,
     /// True for chroot(2); otherwise the root stays rbuild's.
     changes_root: bool,
     null: OwnedFd,
@@ -97,7 +97,9 @@ impl<'a> SupervisedChild<'a> {
         };
         Ok(Self {
             root: rootfs.as_fd(),
-            cwd: c_strings::named("enter", spec.cwd.as_os_str())?,
+            cwd: scratch
+                .open_directory(rootfs.as_fd(), spec)
+                .map_err(|errno| SandboxError::setup(STEPS[5], errno))?,
             changes_root,
             null,
             limits,
@@ -159,13 +161,7 @@ fn apply<'a>(
             rustix::process::fchdir(child.root)?;
             rustix::process::chroot(c".")
         }
-        5 => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            let cwd = child.cwd.as_c_str();
-            let opened = rustix::fs::openat2(child.root, cwd, flags, Mode::empty(), within)?;
-            rustix::process::fchdir(opened)
-        }
+        5 => rustix::process::fchdir(&child.cwd),
         6 => become_user(child),
         7 => notify::set_no_new_privs(),
         8 => match &child.fence {

@@ -1,6 +1,6 @@
 //! `/dev`, `/proc`, `/sys` and the mounts of a step where nothing can be mounted.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use rustix::io::{Errno, Result};
 use super::attributes::{Attributes, FileId};
 use super::devices::{DEVICES, LINKS};
 use super::error::SandboxError;
+use super::ops::{MASKED, READ_ONLY};
 use super::spec::{Mount, MountSource, Network, RunSpec};
 use super::supervisor::{NewMount, Rules};
 use super::sys::landlock;
@@ -24,6 +25,8 @@ const HOST_DIRECTORIES: [(&str, &str); 2] = [("/proc", "/proc"), ("/sys", "/sys"
 pub(super) struct StepScratch {
     path: PathBuf,
     directory: OwnedFd,
+    /// Sockets that are hard links in the root while the command runs, with their names there.
+    sockets: Vec<(OwnedFd, OsString)>,
 }
 
 impl StepScratch {
@@ -34,8 +37,13 @@ impl StepScratch {
         rules: Rules,
     ) -> std::result::Result<Self, SandboxError> {
         let failed = |errno| SandboxError::setup("prepare /dev of the command", errno);
-        let scratch = Self::create(root).map_err(failed)?;
+        let mut scratch = Self::create(root).map_err(failed)?;
         scratch.fill(spec, rules).map_err(failed)?;
+        if !rules.translates_paths {
+            scratch
+                .link_sockets(root, spec)
+                .map_err(|errno| SandboxError::setup("put a socket into the root", errno))?;
+        }
         Ok(scratch)
     }
 
@@ -47,7 +55,30 @@ impl StepScratch {
         let path = temporary.map_err(|error| errno_of(&error))?.keep();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&path, flags, Mode::empty())?;
-        Ok(Self { path, directory })
+        Ok(Self { path, directory, sockets: Vec::new() })
+    }
+
+    /// Puts sockets into the root itself: connect(2) looks them up there, and no supervisor can connect
+    /// in the place of another process.
+    fn link_sockets(&mut self, root: BorrowedFd<'_>, spec: &RunSpec) -> Result<()> {
+        for (index, mount) in spec.mounts.iter().enumerate() {
+            let source = self.source(index, mount)?;
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode);
+            let name = mount.target.file_name();
+            let (FileType::Socket, Some(name), Some(parent)) = (kind, name, mount.target.parent())
+            else {
+                continue;
+            };
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            let parent = rustix::fs::openat2(root, parent, flags, Mode::empty(), within)?;
+            let replaced = rustix::fs::unlinkat(&parent, name, AtFlags::empty());
+            replaced.or_else(|errno| if errno == Errno::NOENT { Ok(()) } else { Err(errno) })?;
+            let own = own_path(source.as_fd());
+            rustix::fs::linkat(CWD, own, &parent, name, AtFlags::SYMLINK_FOLLOW)?;
+            self.sockets.push((parent, name.to_owned()));
+        }
+        Ok(())
     }
 
     fn fill(&self, spec: &RunSpec, rules: Rules) -> Result<()> {
@@ -67,6 +98,8 @@ impl StepScratch {
         for (name, to) in LINKS {
             rustix::fs::symlinkat(to, &self.directory, format!("dev/{name}"))?;
         }
+        self.make_directory("blank-directory", all)?;
+        self.make_file("blank-file", b"", Mode::from_raw_mode(0o444))?;
         for (index, mount) in spec.mounts.iter().enumerate() {
             if let MountSource::Tmpfs { mode, .. } = mount.source {
                 let name = format!("tmpfs-{index}");
@@ -111,7 +144,11 @@ impl StepScratch {
         let mut mounts = self
             .standard_mounts(root)
             .map_err(|errno| SandboxError::setup("open /proc, /sys and /dev", errno))?;
-        for (index, mount) in spec.mounts.iter().enumerate() {
+        let in_root = |mount: &Mount| {
+            let name = mount.target.file_name();
+            self.sockets.iter().any(|(_, socket)| Some(socket.as_os_str()) == name)
+        };
+        for (index, mount) in spec.mounts.iter().enumerate().filter(|(_, mount)| !in_root(mount)) {
             let what = || format!("open the source of the mount {}", mount.target.display());
             let source = self.source(index, mount);
             mounts.push(NewMount {
@@ -125,12 +162,47 @@ impl StepScratch {
         Ok(mounts)
     }
 
+    /// Opens the working directory of the command, which may be in a mount.
+    pub(super) fn open_directory(&self, root: BorrowedFd<'_>, spec: &RunSpec) -> Result<OwnedFd> {
+        let mut mounts = self
+            .standard_mounts(root)?
+            .into_iter()
+            .map(|mount| (PathBuf::from(OsStr::from_bytes(&mount.target)), mount.source))
+            .collect::<Vec<_>>();
+        for (index, mount) in spec.mounts.iter().enumerate() {
+            mounts.push((mount.target.clone(), self.source(index, mount)?));
+        }
+        let innermost = mounts
+            .iter()
+            .filter_map(|(target, source)| Some((source, spec.cwd.strip_prefix(target).ok()?)))
+            .next_back();
+        let (from, path) =
+            innermost.map_or((root, spec.cwd.as_path()), |(source, rest)| (source.as_fd(), rest));
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(from, path, flags, Mode::empty(), within)
+    }
+
     fn standard_mounts(&self, root: BorrowedFd<'_>) -> Result<Vec<NewMount>> {
         let mut mounts = Vec::new();
         for (target, host) in HOST_DIRECTORIES {
             ensure_directory(root, target)?;
             let read_only = target == "/sys";
             mounts.push(standard(target, open_path(CWD, host)?, read_only, target == "/proc"));
+        }
+        for path in READ_ONLY {
+            // Not every kernel has all of them.
+            if let Ok(source) = open_path(CWD, path) {
+                mounts.push(standard(path, source, true, true));
+            }
+        }
+        for path in MASKED {
+            if let Ok(stat) = rustix::fs::stat(path) {
+                let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                let blank = if is_directory { "blank-directory" } else { "blank-file" };
+                mounts.push(standard(path, open_path(self.directory.as_fd(), blank)?, true, false));
+            }
         }
         ensure_directory(root, "/dev")?;
         mounts.push(standard("/dev", open_path(self.directory.as_fd(), "dev")?, false, false));
@@ -187,8 +259,11 @@ impl StepScratch {
         spec: &RunSpec,
     ) -> std::result::Result<Option<OwnedFd>, SandboxError> {
         let failed = |errno| SandboxError::setup("fence the command off with Landlock", errno);
-        let sources =
-            spec.mounts.iter().enumerate().map(|(index, mount)| self.source(index, mount));
+        // No rule can name a file in memory, and the supervisor opens that one.
+        let named =
+            |(_, mount): &(usize, &Mount)| !matches!(mount.source, MountSource::Memory { .. });
+        let mounts = spec.mounts.iter().enumerate().filter(named);
+        let sources = mounts.map(|(index, mount)| self.source(index, mount));
         let sources = sources.collect::<Result<Vec<_>>>().map_err(failed)?;
         let on_disk = |file: &&OwnedFd| {
             let kind = rustix::fs::fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -206,6 +281,10 @@ impl StepScratch {
 
     /// Removes the files.
     pub(super) fn remove(&self) {
+        for (directory, name) in &self.sockets {
+            // The command may have removed it.
+            let _gone = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+        }
         // The rest is removed with the directory that contains it.
         let _gone = pathio::remove_dir_all(&self.path);
     }

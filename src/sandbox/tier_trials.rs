@@ -9,6 +9,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use super::error::SandboxError;
 use super::isolation::{Isolation, Refusal};
+use super::loader;
 use super::sys::trace::Traced;
 use super::sys::{clone, fork, notify};
 use super::{supervised, supervisor};
@@ -165,6 +166,10 @@ fn mount() -> Result<()> {
 fn notification(isolation: Isolation) -> Result<()> {
     if !isolation.may_mount() {
         notify::set_no_new_privs()?;
+    }
+    if isolation == Isolation::Emulated {
+        // The loader exists for one architecture.
+        loader::image()?;
     }
     let listener = notify::load(&supervisor::filter(supervised::rules(isolation)))?;
     // Answers with a descriptor exist since Linux 5.14: `INVAL` is for the call that does not exist.

@@ -128,7 +128,11 @@ impl Store {
     }
 
     /// Unpacks a layer into a work directory, with the owners of this process, and opens one file.
-    pub(super) fn unpack_layer_file(&self, layer: DiffId, path: &TreePath) -> Result<std::fs::File> {
+    pub(super) fn unpack_layer_file(
+        &self,
+        layer: DiffId,
+        path: &TreePath,
+    ) -> Result<std::fs::File> {
         let work = self.work_directory()?;
         let into = work.directory("fs")?;
         let options = UnpackOptions {

@@ -240,7 +240,10 @@ fn keep_layer_xattrs(meta: &mut Meta) {
 ///
 /// # Errors
 /// [`StoreError::ReservedName`] or [`StoreError::LayerTooLarge`].
-pub(super) fn check_entries<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
+pub(super) fn check_entries<'a>(
+    entries: impl Iterator<Item = Cow<'a, Entry>>,
+    limit: u64,
+) -> Result<()> {
     let size = |entry: &Entry| match &entry.item {
         LayerItem::Node(_, Node::File(file)) => file.size,
         LayerItem::Node(..) | LayerItem::HardLink(_) | LayerItem::Whiteout | LayerItem::Opaque => 0,

@@ -2,15 +2,26 @@
 //! layers as steps on overlays.
 #![expect(
     clippy::disallowed_methods,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "tests may panic and access the system directly"
 )]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rbuild::archive::Packing;
+use rbuild::sandbox::{Attributes, FileId};
+use rbuild::store::{LayerOptions, Representation, Store, StoredLayer};
+use rbuild::tree::{Entry, LayerEntries as _, LayerItem, Meta, Node, Tree};
+use rustix::fs::{AtFlags, Stat};
+
 use crate::support::env::{Done, Env, Who, skip};
+use crate::support::image::{
+    Fixture, capable, dir, file, file_with, link, null_device, path, symlink,
+};
 
 /// An overlay that is mounted at `store` of an environment.
 struct MountedStore(PathBuf);
@@ -69,7 +80,8 @@ fn assert_same_image(env: &Env, args: &[&str]) {
     assert_eq!(env.leftovers("plain"), "");
 }
 
-/// Steps that change files in every way.
+/// Steps that change files in every way but one: an overlay breaks the hard links of a file of a lower
+/// layer that a step writes to or moves with its directory ("Non-standard behavior", overlayfs.html).
 const CHANGES: &str = "\
 FROM base:1 AS base
 RUN mkdir -p /d/sub/deep && cd /d && for i in a b c gone same mode owner time; do echo $i > $i; done \
@@ -79,10 +91,11 @@ COPY copied /d/
 RUN cd /d && echo more >> copied && cp -p time time2 && mv time2 time && echo > /old/new && echo x > mode && echo mode > mode
 RUN cd /d && rm link && mkdir link && echo in > link/in && rm -r sub && echo file > sub && ln b b3
 RUN rm -r /old/directory && mkdir /old/directory && echo old/directory/c > /old/directory/c
-RUN rm -r /old && echo file > /old && mv /d /e
+RUN rm -r /old && echo file > /old && mkdir /e && mv /d/c /d/copied /d/link /d/mode /e
 RUN mknod /e/null c 1 3 && mknod /e/disk b 7 0 && mkdir /e/closed && echo x > /e/closed/x && chmod 0 /e/closed/x /e/closed
 RUN chmod 644 /e/copied && chmod 644 /e/copied && touch /etc/passwd
 WORKDIR /made/here
+RUN chmod 1777 /tmp
 USER 7:8
 WORKDIR /made/by/user
 RUN id > /tmp/id
@@ -94,7 +107,7 @@ RUN echo other > /other && rm -r /e
 FROM base
 RUN true
 COPY --from=other /other /e/other
-RUN cat /e/other > /e/both && rm /e/other /e/b3
+RUN cat /e/other > /e/both && rm /e/other /d/b3
 ";
 
 #[test]
@@ -146,4 +159,82 @@ fn priv_failed_step_in_place_leaves_no_files() {
     assert_eq!(left, 0, "files of steps");
     env.write("Dockerfile", "FROM base:1\nRUN echo x > /x\nRUN ls / > /list && ! test -e /y\n");
     assert_same_image(&env, &[]);
+}
+
+const OPTIONS: LayerOptions = LayerOptions { clamp_s: None, created_s: 0 };
+
+/// Returns the merged tree of layers.
+fn tree(store: &Store, layers: &[&StoredLayer]) -> Tree {
+    let mut tree = Tree::default();
+    for layer in layers {
+        tree.apply(&*store.listing(layer.diff_id).unwrap());
+    }
+    tree
+}
+
+fn stat(directory: &rbuild::store::RootDirectory, name: &str) -> Stat {
+    rustix::fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).unwrap()
+}
+
+#[test]
+fn emulated_attributes_go_to_the_layer_and_not_to_the_disk() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let owned = Meta { uid: 7, gid: 8, ..Meta::root(0o4750, 1_600_000_000) };
+    // A compressed layer: its files are created while it is read.
+    let entries = vec![
+        dir("d"),
+        file_with("d/capable", "capable", capable(0, 0, 0o755)),
+        null_device("d/null"),
+        file_with("d/owned", "owned", owned),
+        file_with("d/secret", "secret", Meta::root(0, 5)),
+        symlink("d/to", "owned"),
+        link("d/twin", "d/owned"),
+    ];
+    let (base, _blob) = fixture.pulled(entries, Packing::Gzip { level: 6 });
+    let mut root = store.root_directory(&tree(store, &[&base]), true).unwrap();
+    let on_disk = stat(&root, "d/owned");
+    let own = fs::metadata(fixture.directory.path()).unwrap();
+    assert_eq!((on_disk.st_uid, on_disk.st_mode & 0o7777), (own.uid(), 0o750));
+    assert_eq!((on_disk.st_nlink, on_disk.st_ino), (2, stat(&root, "d/twin").st_ino));
+    assert_eq!(stat(&root, "d/secret").st_mode & 0o7777, 0o600);
+    assert_eq!(stat(&root, "d/secret").st_mtime, 5);
+    let mut attributes = root.take_attributes();
+    let seen = attributes.of(&on_disk);
+    assert_eq!((seen.uid, seen.gid, seen.mode & 0o7777), (7, 8, 0o4750));
+    let null = attributes.of(&stat(&root, "d/null"));
+    assert_eq!((null.mode, null.device), (0o20666, rustix::fs::makedev(1, 3)));
+
+    // A step without changes makes an empty layer.
+    root.set_attributes(attributes.clone());
+    let unchanged = store.layer_from_root(&mut root, &OPTIONS).unwrap();
+    assert_eq!(store.listing(unchanged.diff_id).unwrap().n_entries(), 0);
+
+    // The step changes an owner, and nothing on the disk.
+    attributes = root.take_attributes();
+    let secret = stat(&root, "d/secret");
+    let given = Attributes { uid: 9, ..attributes.of(&secret) };
+    attributes.set(FileId::of(&secret), given);
+    root.set_attributes(attributes);
+    let changed = store.layer_from_root(&mut root, &OPTIONS).unwrap();
+    let listing = store.listing(changed.diff_id).unwrap();
+    let entries: Vec<Entry> = listing.stream().map(std::borrow::Cow::into_owned).collect();
+    let [directory, entry] = entries.as_slice() else { panic!("{entries:?}") };
+    assert_eq!((&directory.path, &entry.path), (&path("d"), &path("d/secret")));
+    let LayerItem::Node(meta, Node::File(_)) = &entry.item else { panic!("{entry:?}") };
+    assert_eq!((meta.uid, meta.mode, meta.mtime_s), (9, 0, 5));
+
+    // Attributes of files that another layer replaces are forgotten.
+    root.set_tree(tree(store, &[&base, &changed]));
+    let top = vec![dir("d"), file("d/capable", "new"), file("d/null", "new")];
+    let top = fixture.layer(top, Representation::Tar);
+    store.update_root(&mut root, &tree(store, &[&base, &changed, &top])).unwrap();
+    let attributes = root.take_attributes();
+    for name in ["d/capable", "d/null"] {
+        assert_eq!(attributes.get(FileId::of(&stat(&root, name))), None, "{name}");
+    }
+    assert_eq!(attributes.of(&stat(&root, "d/secret")).uid, 9);
+    root.set_attributes(attributes);
+    let unchanged = store.layer_from_root(&mut root, &OPTIONS).unwrap();
+    assert_eq!(store.listing(unchanged.diff_id).unwrap().n_entries(), 0);
 }

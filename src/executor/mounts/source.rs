@@ -4,8 +4,9 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{
     CopyFrom, CopyOperation, MountAccess, PlannedSource, RunMountKind, RunOperation,
 };
+use crate::sandbox::FileAccess;
 use crate::store::WorkDirectory;
-use crate::tree::{Meta, TreePath};
+use crate::tree::{LayerEntries as _, LayerItem, Meta, TreePath};
 
 use crate::executor::BuildError;
 use crate::executor::copy::sources::{self, CopySources};
@@ -124,6 +125,24 @@ impl SelectedFiles {
         let work =
             self.sources.with_contents(state, |open| store.directory_from_entries(&layer, open));
         work.map_err(|error| BuildError::from(error).at(span))
+    }
+
+    /// Returns the files whose owners or permissions differ from what an ordinary user's disk holds.
+    pub(in crate::executor) fn special_accesses(
+        &self,
+        state: &BuildState<'_>,
+        span: Span,
+    ) -> Result<Vec<(TreePath, FileAccess)>> {
+        let layer = self.sources.plain_layer(state, &self.operation, span)?;
+        let special = layer.stream().filter_map(|entry| match &entry.item {
+            LayerItem::Node(Meta { uid, gid, mode, .. }, _) => {
+                let is_special = (*uid, *gid) != (0, 0) || mode & 0o7600 != 0o600;
+                let access = FileAccess { uid: *uid, gid: *gid, mode: *mode };
+                is_special.then(|| (entry.path.clone(), access))
+            }
+            LayerItem::HardLink(_) | LayerItem::Whiteout | LayerItem::Opaque => None,
+        });
+        Ok(special.collect())
     }
 
     /// Returns mode and owner of a source that is a directory.

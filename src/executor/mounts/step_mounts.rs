@@ -4,12 +4,12 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, MemfdFlags, Mode, OFlags, Uid, memfd_create};
+use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, Uid, memfd_create};
 
 use crate::diag::{Diagnostic, codes};
 use crate::pathio::{Context as _, PathError, ids};
 use crate::plan::{CopyFrom, MountAccess, RunMount, RunMountKind, RunOperation};
-use crate::sandbox::{self, Isolation, Mount, MountSource, Rootfs};
+use crate::sandbox::{self, FileAccess, FileId, Isolation, Mount, MountSource, Rootfs};
 use crate::store::{LowerDirectory, WorkDirectory};
 use crate::tree::TreePath;
 
@@ -43,6 +43,8 @@ pub(in crate::executor) struct StepMounts {
     context: Vec<ContextDirectory>,
     /// Copies of mounted files.
     copies: Vec<WorkDirectory>,
+    /// Files of this step alone whose attributes are emulated.
+    pub(in crate::executor) emulated: Vec<FileId>,
 }
 
 /// The files that a mount shows, in which later mount points can be made.
@@ -63,7 +65,7 @@ struct MountArguments<'a> {
     state: &'a BuildState<'a>,
     mount: &'a RunMount,
     selected: Option<&'a SelectedFiles>,
-    root: BorrowedFd<'a>,
+    rootfs: &'a Rootfs,
 }
 
 type Result<T> = std::result::Result<T, BuildError>;
@@ -76,7 +78,7 @@ impl StepMounts {
         active: &ActiveStep,
         operation: &RunOperation,
         inputs: &MountInputs,
-        root: BorrowedFd<'_>,
+        rootfs: &Rootfs,
         points: &mut MountPoints,
     ) -> Result<Self> {
         let mut step = Self {
@@ -89,10 +91,11 @@ impl StepMounts {
             work: None,
             context: Vec::new(),
             copies: Vec::new(),
+            emulated: Vec::new(),
         };
         for (at, mount) in operation.mounts.iter().enumerate() {
             let selected = inputs.get(at);
-            step.add(at, MountArguments { state, mount, selected, root }, points)?;
+            step.add(at, MountArguments { state, mount, selected, rootfs }, points)?;
         }
         Ok(step)
     }
@@ -110,7 +113,7 @@ impl StepMounts {
             RunMountKind::Ssh { .. } => self.ssh(with)?,
         };
         let Some((source, is_directory, place)) = made else { return Ok(()) };
-        self.mount_point(target, is_directory, with.root, points).map_err(|error| {
+        self.mount_point(target, is_directory, with.rootfs.as_fd(), points).map_err(|error| {
             let message = format!("cannot make the mount point {target}: {}", chain(&error));
             let leads_out = error.kind() == std::io::ErrorKind::CrossesDevices;
             let help = "a link leads out of the mount above it: name a target without links";
@@ -170,7 +173,7 @@ impl StepMounts {
         let fds = lowers.iter().map(|lower| lower.as_fd()).chain(empty.iter().map(OwnedFd::as_fd));
         let fds: Vec<BorrowedFd<'_>> = fds.collect();
         if let Some(access) = selected.directory_access().filter(|_| path.is_root()) {
-            set_access(upper.as_fd(), "", access).context("prepare", work.path())?;
+            set_access(with.rootfs, upper.as_fd(), "", access).context("prepare", work.path())?;
         }
         let span = with.mount.span;
         let overlay = Rootfs::overlay(&fds, upper.as_fd(), scratch.as_fd())
@@ -193,13 +196,20 @@ impl StepMounts {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&shown, flags, Mode::empty()).context("open", &shown)?;
         if let Some(access) = selected.directory_access() {
-            set_access(root.as_fd(), "", access).context("prepare", &shown)?;
+            let file = set_access(with.rootfs, root.as_fd(), "", access);
+            self.emulated.extend(file.context("prepare", &shown)?);
+        }
+        if sandbox::isolation().is_some_and(Isolation::emulates_owners) {
+            for (path, access) in selected.special_accesses(with.state, with.mount.span)? {
+                let path = path.as_bytes();
+                let set = with.rootfs.set_access(root.as_fd(), path, access);
+                self.emulated.extend(set.context("prepare", &shown)?);
+            }
         }
         let name = if selected.is_directory() { "." } else { FILE_NAME };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::openat(&root, name, flags, Mode::empty());
-        let source =
-            MountSource::Path { directory: Arc::new(source.context("open", &shown)?) };
+        let source = MountSource::Path { directory: Arc::new(source.context("open", &shown)?) };
         let files = MountedFiles::Directory {
             root: Arc::new(root),
             path: TreePath::clean(name.as_bytes()),
@@ -238,6 +248,11 @@ impl StepMounts {
         with: MountArguments<'_>,
     ) -> Result<(MountSource, bool, MountedFiles)> {
         let directory = Arc::new(self.caches.directory(at, with.mount)?);
+        if let RunMountKind::Cache { access, .. } = &with.mount.kind {
+            with.rootfs
+                .emulate_owner_below(directory.as_fd(), (access.uid, access.gid))
+                .context("read the owners in", with.mount.target.as_ref())?;
+        }
         let source = MountSource::Path { directory: Arc::clone(&directory) };
         Ok((source, true, MountedFiles::Directory { root: directory, path: TreePath::root() }))
     }
@@ -271,15 +286,16 @@ impl StepMounts {
         }
         let setup = |source| BuildError::Sandbox { span, source };
         if !sandbox::isolation().is_some_and(Isolation::may_mount) {
-            let file = secret_in_memory(value)
+            let file = secret_in_memory(value, *access)
                 .context("write a secret for", with.mount.target.as_ref())?;
             let MountAccess { mode, uid, gid } = *access;
             let source = MountSource::Memory { file: Arc::new(file), uid, gid, mode };
             return Ok(Some((source, false, MountedFiles::Sandbox)));
         }
         let memory = sandbox::memory_directory().map_err(setup)?;
-        write_secret(memory.as_fd(), value, *access)
-            .context("write a secret for", with.mount.target.as_ref())?;
+        let file = write_secret(with.rootfs, memory.as_fd(), value, *access);
+        let file = file.context("write a secret for", with.mount.target.as_ref())?;
+        self.emulated.extend(file);
         let source = MountSource::Inside { mount: Arc::new(memory), path: FILE_NAME.into() };
         Ok(Some((source, false, MountedFiles::Sandbox)))
     }
@@ -307,10 +323,12 @@ impl StepMounts {
         let (directory, shown) = (work.as_fd().try_clone_to_owned(), work.path().join(&name));
         let directory = directory.context("open", &shown)?;
         self.agents.listen(directory.as_fd(), &name, source).context("listen at", &shown)?;
-        set_access(directory.as_fd(), &name, *access).context("change the owner of", &shown)?;
+        let file = set_access(with.rootfs, directory.as_fd(), &name, *access);
+        let file = file.context("change the owner of", &shown)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let socket = rustix::fs::openat(&directory, &name, flags, Mode::empty());
         let socket = socket.context("open", &shown)?;
+        self.emulated.extend(file);
         if !self.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
             self.env.push(("SSH_AUTH_SOCK".to_owned(), with.mount.target.clone()));
         }
@@ -329,33 +347,40 @@ impl Drop for StepMounts {
     }
 }
 
-/// Sets the owner before the mode, because chown(2) clears set-id bits. An empty name stands for
-/// the directory itself.
-fn set_access(directory: BorrowedFd<'_>, name: &str, access: MountAccess) -> std::io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
+/// Sets owner and mode; an empty name stands for the directory itself.
+fn set_access(
+    rootfs: &Rootfs,
+    directory: BorrowedFd<'_>,
+    name: &str,
+    access: MountAccess,
+) -> std::io::Result<Option<FileId>> {
+    let MountAccess { uid, gid, mode } = access;
     let name = if name.is_empty() { "." } else { name };
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    owner_set(rustix::fs::chownat(directory, name, Some(uid), Some(gid), flags))
-        .map_err(|errno| ids::explained(errno, uid, gid))?;
-    let mode = Mode::from_raw_mode(access.mode);
-    Ok(rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?)
+    let set = rootfs.set_access(directory, name.as_bytes(), FileAccess { uid, gid, mode });
+    set.map_err(|errno| ids::explained(errno, Uid::from_raw(uid), Gid::from_raw(gid)))
 }
 
-fn secret_in_memory(value: &[u8]) -> std::io::Result<OwnedFd> {
+/// Returns a file in memory. Its owner is emulated where it cannot be set.
+fn secret_in_memory(value: &[u8], access: MountAccess) -> std::io::Result<OwnedFd> {
     let mut file = std::fs::File::from(memfd_create("secret", MemfdFlags::CLOEXEC)?);
     std::io::Write::write_all(&mut file, value)?;
+    let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
+    owner_set(rustix::fs::fchown(&file, Some(uid), Some(gid)))?;
+    if !sandbox::isolation().is_some_and(Isolation::emulates_owners) {
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(access.mode))?;
+    }
     Ok(file.into())
 }
 
 fn write_secret(
+    rootfs: &Rootfs,
     directory: BorrowedFd<'_>,
     value: &[u8],
     access: MountAccess,
-) -> std::io::Result<()> {
+) -> std::io::Result<Option<FileId>> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(directory, FILE_NAME, flags, Mode::RUSR | Mode::WUSR, IN_ROOT)?;
     let mut file = std::fs::File::from(file);
     std::io::Write::write_all(&mut file, value)?;
-    set_access(directory, FILE_NAME, access)?;
-    Ok(())
+    set_access(rootfs, directory, FILE_NAME, access)
 }

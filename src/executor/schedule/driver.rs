@@ -30,7 +30,7 @@ use crate::oci::{DiffId, Digest, Reference};
 use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, PlannedStage, Target};
 use crate::pool::{self, Scope};
 use crate::sandbox;
-use crate::store::Representation;
+use crate::store::{Representation, RootDirectory};
 
 use super::assemble::{self, AssembledImage};
 use super::pack_ahead::PackAhead;
@@ -321,10 +321,12 @@ impl<'a> Driver<'a> {
         };
         // Clamped times are set on the files: the next step must not run before.
         if state.options.clamp || state.options.jobs.get() == 1 || !is_mountable {
-            finish();
+            let unneeded = finish();
+            // Removing its files takes as long as many steps.
+            pool::start_or_run(scope, move || drop(unneeded));
             next.top()?;
         } else {
-            pool::start_or_run(scope, finish);
+            pool::start_or_run(scope, move || drop(finish()));
         }
         Ok((next, Outcome::Done))
     }
@@ -344,14 +346,15 @@ impl<'a> Driver<'a> {
         failed.error
     }
 
-    /// Lists, hashes and records the layer of a RUN, while the next step is running already.
+    /// Lists, hashes and records the layer of a RUN, while the next step is running already. Returns
+    /// the directory that the step changed in place, if no later step needs it.
     fn finish_run(
         &self,
         (below, next): (&Stack, &Stack),
         at: PlannedStep<'_>,
         mut files: StepFiles,
         claim: &Claim,
-    ) {
+    ) -> Option<RootDirectory> {
         let state = self.state;
         next.finish_top(|| {
             files
@@ -361,19 +364,21 @@ impl<'a> Driver<'a> {
                 .inspect(|layer| state.report_made(claim.keys.step, layer))
                 .inspect_err(|error| state.fail_late(error))
         });
-        if let Some(root) = files.into_root()
-            && next.ready_top().is_some()
-            && self.has_later_run(at)
-            && let Err(error) = state.keep_root(next, root)
-        {
+        let root = files.into_root()?;
+        if next.ready_top().is_none() || !self.has_later_run(at) {
+            return Some(root);
+        }
+        if let Err(error) = state.keep_root(next, root) {
             state.fail_late(&error);
         }
+        None
     }
 
     /// Returns whether a later step may run on the stack that this step leaves.
     fn has_later_run(&self, at: PlannedStep<'_>) -> bool {
         let stages = &self.state.plan.stages;
-        let is_base = |stage: &PlannedStage| matches!(stage.base, Base::Stage(base) if base == at.stage);
+        let is_base =
+            |stage: &PlannedStage| matches!(stage.base, Base::Stage(base) if base == at.stage);
         let steps = stages.get(at.stage).map(|stage| stage.steps.as_slice()).unwrap_or_default();
         let is_run = |step: &plan::Step| matches!(step.operation, Some(Operation::Run(_)));
         steps.iter().skip(at.number.saturating_add(1)).any(is_run) || stages.iter().any(is_base)

@@ -86,9 +86,8 @@ impl BuildState<'_> {
             return Ok(root);
         }
         let base = layers.first().and_then(|layer| self.images.image_of(*layer));
-        let copying = base.map(|image| {
-            self.services.start(format!("[internal] unpack {}", image.name))
-        });
+        let copying =
+            base.map(|image| self.services.start(format!("[internal] unpack {}", image.name)));
         let emulates = sandbox::isolation().is_some_and(Isolation::emulates_owners);
         let made = store.root_directory(&tree, emulates).map_err(failed);
         if let Some(step) = copying {
@@ -98,7 +97,11 @@ impl BuildState<'_> {
     }
 
     /// Keeps the directory of a finished step, which has the files of `stack`, for later steps.
-    pub(in crate::executor) fn keep_root(&self, stack: &Stack, mut root: RootDirectory) -> Result<()> {
+    pub(in crate::executor) fn keep_root(
+        &self,
+        stack: &Stack,
+        mut root: RootDirectory,
+    ) -> Result<()> {
         root.set_tree(self.tree(stack)?);
         self.roots.keep(KeptRoot { layers: stack.diff_ids()?, root });
         Ok(())

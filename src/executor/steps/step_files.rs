@@ -66,8 +66,7 @@ impl StepFiles {
             Self::Overlay(files) => return files.rootfs(insecure, span),
             Self::InPlace(files) => {
                 let attributes = files.root.take_attributes();
-                let open =
-                    if insecure { Rootfs::in_place_with_devices } else { Rootfs::in_place };
+                let open = if insecure { Rootfs::in_place_with_devices } else { Rootfs::in_place };
                 open(files.root.as_fd(), attributes)
             }
         };
@@ -126,7 +125,8 @@ impl StepFiles {
 impl OverlayFiles {
     fn rootfs(&self, insecure: bool, span: Span) -> Result<Rootfs, BuildError> {
         let scratch = self.work.directory("work")?;
-        let mut lowers: Vec<BorrowedFd<'_>> = self.lowers.iter().map(|lower| lower.as_fd()).collect();
+        let mut lowers: Vec<BorrowedFd<'_>> =
+            self.lowers.iter().map(|lower| lower.as_fd()).collect();
         let empty;
         if lowers.is_empty() {
             empty = self.work.directory("empty")?;

@@ -13,8 +13,8 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::pathio::{self, Context as _, PathError, ids};
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
-    self, AttachOptions, Exit, KeptMounts, Limit, Mount, MountNamespace, MountSource, Output,
-    Resource, Rootfs, RunSpec, SandboxError, Streams, User,
+    self, AttachOptions, Exit, Isolation, KeptMounts, Limit, Mount, MountNamespace, MountSource,
+    Output, Resource, Rootfs, RunSpec, SandboxError, Streams, User,
 };
 use crate::store::WorkDirectory;
 use crate::tree::{Accounts, ResolvedUser};
@@ -74,14 +74,16 @@ impl StepRoot {
         })?;
         let mut points = MountPoints::default();
         let mut mounts = mounts(state, files.work(), operation, rootfs.as_fd(), &mut points)?;
-        let own = StepMounts::prepare(state, step, operation, inputs, rootfs.as_fd(), &mut points)?;
+        let own = StepMounts::prepare(state, step, operation, inputs, &rootfs, &mut points)?;
         mounts.extend(own.mounts.iter().cloned());
         let mut spec = spec(operation, &user, &own.env, mounts);
         // Offline or not, the key is the same: the network of a step may be down at any time.
         if state.services.registry.is_offline() {
             spec.network = sandbox::Network::None;
         }
-        if state.options.keep_failed {
+        let is_kept =
+            state.options.keep_failed && sandbox::isolation() == Some(Isolation::Namespace);
+        if is_kept {
             spec.mount_namespace = MountNamespace::Kept;
         }
         Ok(Self { rootfs, spec, points, own, files, kept: OnceLock::new() })
@@ -159,6 +161,7 @@ impl StepRoot {
     /// Returns the files as the command left them, without mounts and mount points.
     pub(in crate::executor) fn done(self) -> Result<StepFiles> {
         let Self { rootfs, spec, points, own, mut files, kept } = self;
+        rootfs.forget(&own.emulated);
         drop((kept, spec, own));
         points.remove()?;
         files.end(rootfs);

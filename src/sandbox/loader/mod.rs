@@ -26,7 +26,8 @@ mod shebang;
 mod stack;
 #[cfg(test)]
 mod tests;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod trial;
 
 use std::os::fd::BorrowedFd;

@@ -29,8 +29,8 @@ pub(in crate::sandbox) struct Start<'a> {
     /// The path as execve(2) got it, even for a script (`AT_EXECFN`). The part after the last
     /// slash becomes the process's name.
     pub(in crate::sandbox) filename: &'a CStr,
-    /// What replaces the first argument: for a script, its interpreter, that one's argument if
-    /// there is one, and the path of the script. Empty if the arguments are unchanged.
+    /// Replacement of the first argument: for a script, its interpreter, the argument in its `#!`
+    /// line, and the path of the script. Empty if the arguments are unchanged.
     pub(in crate::sandbox) first_arguments: &'a [&'a CStr],
     pub(in crate::sandbox) ids: Ids,
     pub(in crate::sandbox) random: Random,
@@ -51,7 +51,7 @@ pub(in crate::sandbox) struct Ids {
     pub(in crate::sandbox) effective_user: u32,
     pub(in crate::sandbox) group: u32,
     pub(in crate::sandbox) effective_group: u32,
-    /// Whether the dynamic linker ignores variables such as `LD_PRELOAD` (`AT_SECURE`, ld.so(8)).
+    /// True if the dynamic linker ignores variables such as `LD_PRELOAD` (`AT_SECURE`, ld.so(8)).
     pub(in crate::sandbox) secure: bool,
 }
 

@@ -47,7 +47,7 @@ impl InitialStack {
     /// The error of `read`; `FAULT` if `pointer` cannot be an initial stack pointer, `TOOBIG` if
     /// a list has no end.
     pub(in crate::sandbox) fn read(read: ReadMemory<'_>, pointer: u64) -> Result<Self, Errno> {
-        if pointer % (2 * WORD) != 0 || pointer >= ADDRESS_SPACE_END {
+        if !pointer.is_multiple_of(2 * WORD) || pointer >= ADDRESS_SPACE_END {
             return Err(Errno::FAULT);
         }
         let mut words = Words { read, address: pointer, page: Vec::new(), left: MAX_BYTES };

@@ -225,7 +225,8 @@ fn programs_do_not_overlap_the_loader_the_stack_or_each_other() {
 #[test]
 fn plan_describes_the_program_in_the_auxiliary_vector() {
     let (program, interpreter) = (program(3, &[TEXT, DATA]), program(3, &[TEXT]));
-    let loading = plan(&start(&program, Some(&interpreter)), &stack(2)).unwrap();
+    let start = start(&program, Some(&interpreter));
+    let loading: Loading = plan(&start, &stack(2)).unwrap();
     let [(script_at, script), (strings_at, strings), (vector_at, vector)] = &loading.writes[..]
     else {
         panic!("{loading:x?}");
@@ -279,9 +280,9 @@ fn longest_script_fits() {
 
 #[test]
 fn call_of_another_program_is_recognized() {
-    assert_eq!(stack_pointer([1, DATA_ADDRESS, SCRIPT_BYTES, 0, 0, 0]), Some(1));
-    assert_eq!(stack_pointer([1, DATA_ADDRESS, SCRIPT_BYTES + 1, 0, 0, 0]), None);
-    assert_eq!(stack_pointer([1, 0, SCRIPT_BYTES, 0, 0, 0]), None);
+    assert_eq!(stack_pointer([0, 1, DATA_ADDRESS, SCRIPT_BYTES, 0, 0]), Some(1));
+    assert_eq!(stack_pointer([0, 1, DATA_ADDRESS, SCRIPT_BYTES + 1, 0, 0]), None);
+    assert_eq!(stack_pointer([0, 1, 0, SCRIPT_BYTES, 0, 0]), None);
 }
 
 #[test]

@@ -15,25 +15,24 @@ use crate::sandbox::sys::loader_trial::{add, read, receive, send, spawn, write};
 
 /// A program to start.
 #[derive(Debug, Clone)]
-pub(in crate::sandbox) struct Trial<'a> {
-    pub(in crate::sandbox) file: &'a str,
+struct Trial<'a> {
+    file: &'a str,
     /// All arguments, with the name of the program.
-    pub(in crate::sandbox) arguments: &'a [&'a str],
-    pub(in crate::sandbox) environment: Option<&'a [(String, String)]>,
-    pub(in crate::sandbox) random: Random,
-    pub(in crate::sandbox) secure: bool,
-    pub(in crate::sandbox) inherit_streams: bool,
+    arguments: &'a [&'a str],
+    environment: Option<&'a [(String, String)]>,
+    random: Random,
+    secure: bool,
 }
 
 impl<'a> Trial<'a> {
-    pub(in crate::sandbox) fn new(file: &'a str, arguments: &'a [&'a str]) -> Self {
+    fn new(file: &'a str, arguments: &'a [&'a str]) -> Self {
         let random = Random { program: 0x1234_5678, interpreter: 0x9abc_def0_1234 };
-        Self { file, arguments, environment: None, random, secure: false, inherit_streams: false }
+        Self { file, arguments, environment: None, random, secure: false }
     }
 
     /// Executes the loader in a child, and answers its call. Returns `None` where the test may not
     /// be a supervisor, for example in a container.
-    pub(in crate::sandbox) fn run(&self) -> Option<Output> {
+    fn run(&self) -> Option<Output> {
         let loader = loader_file();
         let path = format!("/proc/{}/fd/{}", std::process::id(), loader.as_raw_fd());
         let mut command = Command::new(path);
@@ -41,9 +40,7 @@ impl<'a> Trial<'a> {
         if let Some(environment) = self.environment {
             command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
         }
-        if !self.inherit_streams {
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let Ok((child, listener)) = spawn(&mut command) else {
             assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required: seccomp listeners");
             return None;

@@ -93,7 +93,7 @@ const CALLS: &[Call] = &[
     call(libc::SYS_statfs, When::Paths, Supervisor::statfs),
     call(libc::SYS_chdir, When::Paths, Supervisor::chdir),
     call(libc::SYS_getcwd, When::Paths, Supervisor::getcwd),
-    call(libc::SYS_chroot, When::Translated, Supervisor::chroot),
+    call(libc::SYS_chroot, When::Owners, Supervisor::chroot),
     call(libc::SYS_setxattr, When::Always, Supervisor::setxattr),
     call(libc::SYS_lsetxattr, When::Always, Supervisor::lsetxattr),
     call(libc::SYS_fsetxattr, When::Owners, Supervisor::fsetxattr),

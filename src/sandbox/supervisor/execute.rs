@@ -160,7 +160,7 @@ impl Supervisor {
     ) -> Answer {
         let pending = self.pending_program(target, found, arguments.path)?;
         self.pending.insert(target.thread_group(), pending);
-        let mut loader = self.loader.clone();
+        let mut loader = self.loader_path(call)?;
         loader.push(0);
         let execve = i32::try_from(libc::SYS_execve).map_err(|_error| Errno::NOSYS)?;
         self.redirect(
@@ -173,8 +173,31 @@ impl Supervisor {
         )
     }
 
+    /// Returns the path by which the process finds the loader.
+    fn loader_path(&mut self, call: &Notification) -> Result<Vec<u8>> {
+        if self.copies.is_none() {
+            return Ok(self.loader.clone());
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(CWD, self.loader.as_slice(), flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&file)?;
+        let copy = self.readable(&Found { file, stat, mount: None, is_magic: false })?;
+        let number =
+            notify::add_descriptor(self.listener.as_fd(), call.id, copy.as_fd(), true, false)?;
+        Ok(format!("/proc/self/fd/{number}").into_bytes())
+    }
+
+    /// Opens a program to read and map it.
+    fn readable(&mut self, found: &Found) -> Result<OwnedFd> {
+        let file = open(found)?;
+        match &mut self.copies {
+            Some(copies) => copies.of(found, file),
+            None => Ok(file),
+        }
+    }
+
     fn pending_program(
-        &self,
+        &mut self,
         target: Target,
         found: &Found,
         path: &[u8],
@@ -187,7 +210,7 @@ impl Supervisor {
             Some(path) => {
                 let found = self.find(target, AT_FDCWD, path.to_bytes(), true)?;
                 self.check_executable(target, &found)?;
-                let file = open(&found)?;
+                let file = self.readable(&found)?;
                 let program = Program::read(file.as_fd()).map_err(loader_error)?;
                 Some(OpenProgram { program, file })
             }
@@ -199,13 +222,13 @@ impl Supervisor {
     /// Follows `#!` lines to a program. Returns it, its file as it was found, and the arguments that
     /// replace the first one.
     fn resolve_scripts(
-        &self,
+        &mut self,
         target: Target,
         found: &Found,
         filename: &CStr,
     ) -> Result<(OpenProgram, OwnedFd, Vec<CString>)> {
         let mut arguments = Vec::new();
-        let mut file = open(found)?;
+        let mut file = self.readable(found)?;
         let mut named = rustix::io::fcntl_dupfd_cloexec(&found.file, 3)?;
         for _ in 0..=MAX_SCRIPTS {
             let script = match Executable::read(file.as_fd()).map_err(loader_error)? {
@@ -225,7 +248,7 @@ impl Supervisor {
             let mut words = words.collect::<Result<Vec<_>>>()?;
             words.append(&mut arguments);
             arguments = words;
-            file = open(&found)?;
+            file = self.readable(&found)?;
             named = found.file;
         }
         Err(Errno::LOOP)

@@ -115,7 +115,12 @@ impl Supervisor {
         let is_new = creates && flags.contains(OFlags::EXCL);
         let follows = !flags.contains(OFlags::NOFOLLOW) && !is_new;
         match self.find(target, directory, path, follows) {
-            Ok(found) if !self.acts_on(&found) => Err(Stop::Proceed),
+            Ok(found) if !self.acts_on(&found) => {
+                if arguments.access() & WRITE != 0 {
+                    self.break_link(&found)?;
+                }
+                Err(Stop::Proceed)
+            }
             Ok(_) if is_new => Err(Errno::EXIST.into()),
             Ok(found) => self.open_found(call, target, found, arguments),
             Err(Errno::NOENT) if creates => {
@@ -166,6 +171,8 @@ impl Supervisor {
         }
         let state = self.state(target);
         self.check(&found, &state, arguments.access())?;
+        let found =
+            if arguments.access() & WRITE != 0 { self.with_own_file(found)? } else { found };
         let removed = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let own_flags = (flags - removed) | OFlags::NOCTTY | OFlags::CLOEXEC;
         if let Some(device) = self.emulated_device(&found) {
@@ -179,7 +186,13 @@ impl Supervisor {
             return Ok(Reply::Answered);
         }
         let mode = Mode::from_raw_mode(arguments.mode & !state.umask);
-        let file = rustix::fs::openat(CWD, found.own_path(), own_flags, mode)?;
+        let mut file = rustix::fs::openat(CWD, found.own_path(), own_flags, mode)?;
+        if let Some(copies) = &mut self.copies
+            && kind == FileType::RegularFile
+            && flags & OFlags::ACCMODE == OFlags::RDONLY
+        {
+            file = copies.of(&found, file)?;
+        }
         Ok(Reply::Descriptor { file, close_on_exec })
     }
 
@@ -247,7 +260,7 @@ impl Supervisor {
             if flags.contains(OFlags::NOFOLLOW) || n_links >= MAX_CREATED_LINKS {
                 return Err(Errno::LOOP.into());
             }
-            let path = self.beside(&name, link.as_bytes())?;
+            let path = self.beside(&name, link.as_bytes(), &self.state(target))?;
             return self.open_path(call, target, (AT_FDCWD, &path), arguments, n_links + 1);
         }
         let state = self.state(target);
@@ -263,11 +276,17 @@ impl Supervisor {
     }
 
     /// Returns the path of what a link at `name` refers to.
-    fn beside(&self, name: &Name, link: &[u8]) -> std::result::Result<Vec<u8>, Stop> {
+    fn beside(
+        &self,
+        name: &Name,
+        link: &[u8],
+        state: &ProcessState,
+    ) -> std::result::Result<Vec<u8>, Stop> {
         if link.first() == Some(&b'/') {
             return Ok(link.to_vec());
         }
-        let directory = self.inside_path(&path_of(&name.directory)?).ok_or(Errno::NOENT)?;
+        let directory = self.inside_path(&path_of(&name.directory)?);
+        let directory = directory.and_then(|path| state.seen(&path)).ok_or(Errno::NOENT)?;
         Ok([directory.as_slice(), b"/", link].concat())
     }
 
@@ -580,6 +599,11 @@ impl Supervisor {
         let (from_path, to_path) = (self.path(target, from.1)?, self.path(target, to.1)?);
         let from = self.name_any(target, from.0, &from_path)?;
         let to = self.name_any(target, to.0, &to_path)?;
+        if let Ok(file) = self.open_new(&from)
+            && from.mount.is_none()
+        {
+            self.check_rename(file.as_fd(), &rustix::fs::fstat(&file)?)?;
+        }
         if !self.acts_in(from.mount) && !self.acts_in(to.mount) {
             return Err(Stop::Proceed);
         }
@@ -697,7 +721,8 @@ impl Supervisor {
         if rustix::fs::fstat(&directory)?.st_nlink == 0 {
             return Err(Errno::NOENT.into());
         }
-        let mut path = self.inside_path(&outside).ok_or(Errno::NOENT)?;
+        let path = self.inside_path(&outside);
+        let mut path = path.and_then(|path| self.state(target).seen(&path)).ok_or(Errno::NOENT)?;
         path.push(0);
         let len = u64::try_from(path.len()).unwrap_or(u64::MAX);
         if len > size {
@@ -719,9 +744,24 @@ impl Supervisor {
         self.enter(call, target, &found)
     }
 
-    /// Changing the root of a process would need a supervisor of its own.
-    pub(super) fn chroot(&mut self, _call: &Notification) -> Answer {
-        Err(Errno::PERM.into())
+    pub(super) fn chroot(&mut self, call: &Notification) -> Answer {
+        let [path, ..] = call.args;
+        let target = Target::new(call.pid)?;
+        let path = self.path(target, path)?;
+        let found = self.locate(target, AT_FDCWD, &path, true)?;
+        if found.file_type() != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        let state = self.state(target);
+        if !state.is_privileged() {
+            return Err(Errno::PERM.into());
+        }
+        let mut root = self.inside_path(&path_of(&found.file)?).ok_or(Errno::NOENT)?;
+        if root == b"/" {
+            root.clear();
+        }
+        self.set_state(target, ProcessState { root, ..ProcessState::clone(&state) })?;
+        if self.rules.translates_paths { Ok(Reply::Value(0)) } else { Err(Stop::Proceed) }
     }
 }
 

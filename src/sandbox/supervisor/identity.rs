@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::io::{Errno, Result};
 use rustix::process::{Resource, Rlimit};
 
+use super::mounts::below;
 use super::target::Target;
 use super::{Answer, Reply, Supervisor, id_argument};
 use crate::sandbox::caps;
@@ -110,12 +111,23 @@ pub(super) struct ProcessState {
     pub(super) umask: u32,
     /// The path of its program in the step's root.
     pub(super) program: Vec<u8>,
+    /// The path of its own root in the step's root (chroot(2)); empty for the step's.
+    pub(super) root: Vec<u8>,
 }
 
 impl ProcessState {
     /// Returns whether it has all capabilities of a step (capabilities(7)).
     pub(super) const fn is_privileged(&self) -> bool {
         self.uid.effective == 0
+    }
+
+    /// Returns a path in the step's root as the process sees it; `None` if it is outside of its root.
+    pub(super) fn seen(&self, path: &[u8]) -> Option<Vec<u8>> {
+        if self.root.is_empty() {
+            return Some(path.to_vec());
+        }
+        let rest = below(path, &self.root)?;
+        Some([b"/", rest].concat())
     }
 
     /// Returns whether the group is one of its own for access to files.
@@ -135,7 +147,8 @@ pub(super) struct StateTable {
 
 impl StateTable {
     pub(super) fn new(first: ProcessState) -> Self {
-        let root = ProcessState { uid: Ids::all(0), gid: Ids::all(0), ..first.clone() };
+        let root =
+            ProcessState { uid: Ids::all(0), gid: Ids::all(0), root: Vec::new(), ..first.clone() };
         let first = Arc::new(first);
         let numbers = HashMap::from([(Arc::clone(&first), 0)]);
         Self { states: vec![first], numbers, root: Arc::new(root) }

@@ -115,8 +115,11 @@ impl Supervisor {
             AT_FDCWD => target.working_directory()?,
             number => target.descriptor(number)?,
         };
-        let stat = rustix::fs::fstat(&file)?;
+        let mut stat = rustix::fs::fstat(&file)?;
         let mount = self.mount_of(&file);
+        if let Some(original) = self.copies.as_ref().and_then(|copies| copies.original(&stat)) {
+            stat = original;
+        }
         Ok(Found { file, stat, mount, is_magic: false })
     }
 
@@ -137,7 +140,7 @@ impl Supervisor {
         if self.rules.emulates_owners && state.uid.filesystem != 0 {
             return true;
         }
-        if self.hides_files || path.windows(2).any(|pair| pair == b"..") {
+        if self.hides_files || !state.root.is_empty() || path.windows(2).any(|pair| pair == b"..") {
             return true;
         }
         path.first() == Some(&b'/')
@@ -229,9 +232,15 @@ impl Supervisor {
         longest.map(|(mount, rest)| join(&mount.target, rest))
     }
 
-    fn start(&self, target: Target, directory: i32, path: &[u8]) -> Result<Start> {
+    fn start(
+        &self,
+        target: Target,
+        directory: i32,
+        path: &[u8],
+        state: &ProcessState,
+    ) -> Result<Start> {
         if path.first() == Some(&b'/') {
-            return self.root_start();
+            return self.root_start(state);
         }
         let directory = match directory {
             AT_FDCWD => target.working_directory()?,
@@ -241,8 +250,15 @@ impl Supervisor {
         Ok(Start { directory, mount })
     }
 
-    fn root_start(&self) -> Result<Start> {
-        let directory = rustix::io::fcntl_dupfd_cloexec(&self.root, 3)?;
+    fn root_start(&self, state: &ProcessState) -> Result<Start> {
+        if state.root.is_empty() {
+            let directory = rustix::io::fcntl_dupfd_cloexec(&self.root, 3)?;
+            return Ok(Start { directory, mount: None });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let path = state.root.as_slice();
+        let directory = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), within)?;
         Ok(Start { directory, mount: None })
     }
 
@@ -254,7 +270,13 @@ impl Supervisor {
         last: Last,
         state: &ProcessState,
     ) -> Result<Walked> {
-        let Start { directory: mut current, mut mount } = self.start(target, directory, path)?;
+        let Start { directory: mut current, mut mount } =
+            self.start(target, directory, path, state)?;
+        let root = if state.root.is_empty() {
+            self.root_id
+        } else {
+            id_of(&self.root_start(state)?.directory)?
+        };
         let mut queue: VecDeque<Vec<u8>> = components(path);
         let mut wants_directory = path.last() == Some(&b'/');
         let mut n_links = 0_u32;
@@ -263,7 +285,7 @@ impl Supervisor {
             let is_last = queue.is_empty();
             self.check_search(target, &current, mount, state)?;
             if name == b".." {
-                (current, mount) = self.parent_of(current, mount)?;
+                (current, mount) = self.parent_of(current, mount, root)?;
                 continue;
             }
             if is_last && last == Last::Parent {
@@ -313,7 +335,7 @@ impl Supervisor {
             }
             let link = rustix::fs::readlinkat(&next, c"", Vec::new())?.into_bytes();
             if link.first() == Some(&b'/') {
-                Start { directory: current, mount } = self.root_start()?;
+                Start { directory: current, mount } = self.root_start(state)?;
             }
             if is_last && link.last() == Some(&b'/') {
                 wants_directory = true;
@@ -358,9 +380,10 @@ impl Supervisor {
         &self,
         current: OwnedFd,
         mount: Option<usize>,
+        root: FileId,
     ) -> Result<(OwnedFd, Option<usize>)> {
         let id = id_of(&current)?;
-        if id == self.root_id {
+        if id == root || id == self.root_id {
             return Ok((current, None));
         }
         if let Some(at) = mount.and_then(|at| self.mounts.get(at))
@@ -380,8 +403,8 @@ impl Supervisor {
             b"exe" if self.rules.translates_paths => {
                 let process = process_of(directory).unwrap_or(target);
                 let program = self.state(process).program.clone();
-                let found = self.find(target, AT_FDCWD, &program, true)?;
-                return Ok(found.file);
+                let own = Target { pid: rustix::process::getpid() };
+                return Ok(self.find(own, AT_FDCWD, &program, true)?.file);
             }
             _ => {}
         }

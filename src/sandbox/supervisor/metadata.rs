@@ -144,7 +144,7 @@ impl Supervisor {
         let [path, len, ..] = call.args;
         let target = Target::new(call.pid)?;
         let path = self.path(target, path)?;
-        let found = self.locate(target, AT_FDCWD, &path, true)?;
+        let found = self.locate_to_change(target, &path, true)?;
         self.check(&found, &self.state(target), WRITE)?;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = rustix::fs::openat(CWD, found.own_path(), flags, Mode::empty())?;
@@ -161,6 +161,7 @@ impl Supervisor {
         let [file, mode, ..] = call.args;
         let target = Target::new(call.pid)?;
         let found = self.find_descriptor(target, number_argument(file))?;
+        let found = self.with_own_file(found)?;
         self.set_mode(target, &found, mode)
     }
 
@@ -183,7 +184,7 @@ impl Supervisor {
     ) -> Answer {
         let target = Target::new(call.pid)?;
         let follows = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
-        let found = self.object(target, place, flags, follows)?;
+        let found = self.object_to_change(target, place, flags, follows)?;
         self.set_mode(target, &found, mode)
     }
 
@@ -234,6 +235,7 @@ impl Supervisor {
         let [file, ..] = call.args;
         let target = Target::new(call.pid)?;
         let found = self.find_descriptor(target, number_argument(file))?;
+        let found = self.with_own_file(found)?;
         self.set_owner(target, &found, id_argument(call, 1), id_argument(call, 2))
     }
 
@@ -252,7 +254,7 @@ impl Supervisor {
     ) -> Answer {
         let target = Target::new(call.pid)?;
         let follows = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
-        let found = self.object(target, place, flags, follows)?;
+        let found = self.object_to_change(target, place, flags, follows)?;
         let (uid, gid) = (id_argument(call, ids), id_argument(call, ids.saturating_add(1)));
         self.set_owner(target, &found, uid, gid)
     }
@@ -352,7 +354,7 @@ impl Supervisor {
             return Err(Stop::Proceed);
         }
         let follows = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
-        let found = self.object(target, place, flags, follows)?;
+        let found = self.object_to_change(target, place, flags, follows)?;
         self.check_read_only(&found)?;
         let state = self.state(target);
         let attributes = self.attributes(&found);
@@ -435,10 +437,42 @@ impl Supervisor {
         }
     }
 
+    fn xattr_file_to_change(
+        &mut self,
+        target: Target,
+        place: XattrPlace,
+        argument: u64,
+    ) -> Result<Found, Stop> {
+        if let XattrPlace::Path { follows } = place {
+            let path = self.path(target, argument)?;
+            return self.locate_to_change(target, &path, follows);
+        }
+        let found = self.xattr_file(target, place, argument)?;
+        Ok(self.with_own_file(found)?)
+    }
+
+    /// Finds an object to change by its path, like [`Self::object_to_change`].
+    fn locate_to_change(
+        &mut self,
+        target: Target,
+        path: &[u8],
+        follows: bool,
+    ) -> Result<Found, Stop> {
+        match self.locate(target, AT_FDCWD, path, follows) {
+            Err(Stop::Proceed) => {
+                if let Ok(found) = self.find(target, AT_FDCWD, path, follows) {
+                    self.break_link(&found)?;
+                }
+                Err(Stop::Proceed)
+            }
+            found => Ok(self.with_own_file(found?)?),
+        }
+    }
+
     fn set_xattr(&mut self, call: &Notification, place: XattrPlace) -> Answer {
         let [file, name, value, size, flags, _] = call.args;
         let target = Target::new(call.pid)?;
-        let found = self.xattr_file(target, place, file)?;
+        let found = self.xattr_file_to_change(target, place, file)?;
         let name = target.string(name)?;
         if size > MAX_XATTR_BYTES {
             return Err(Errno::TOOBIG.into());
@@ -523,7 +557,7 @@ impl Supervisor {
     fn remove_xattr(&mut self, call: &Notification, place: XattrPlace) -> Answer {
         let [file, name, ..] = call.args;
         let target = Target::new(call.pid)?;
-        let found = self.xattr_file(target, place, file)?;
+        let found = self.xattr_file_to_change(target, place, file)?;
         let name = target.string(name)?;
         self.check_read_only(&found)?;
         if !self.is_emulated_xattr(&name) {

@@ -18,9 +18,11 @@ mod execute;
 mod files;
 mod identity;
 mod lookup;
+mod lower_files;
 mod metadata;
 mod mounts;
 mod permissions;
+mod program_copies;
 mod redirect;
 mod stat_layout;
 mod target;
@@ -41,7 +43,9 @@ use execute::PendingProgram;
 pub(super) use identity::{CARRIER, CARRIER_LIMIT, INITIAL_LIMIT};
 use identity::{Ids, ProcessState, StateTable};
 use lookup::{Found, Name};
+use lower_files::StartTime;
 use mounts::VirtualMount;
+use program_copies::ProgramCopies;
 use target::Target;
 
 /// What a supervisor does for a step.
@@ -137,6 +141,9 @@ pub(in crate::sandbox) struct Supervisor {
     loader: Vec<u8>,
     /// The permissions that rbuild's own umask removes from new files.
     own_umask: u32,
+    started: StartTime,
+    /// Copies of programs in memory, where the root is mounted with `noexec`.
+    copies: Option<ProgramCopies>,
 }
 
 impl Supervisor {
@@ -157,6 +164,7 @@ impl Supervisor {
             groups: user.groups,
             umask: INITIAL_UMASK,
             program: Vec::new(),
+            root: Vec::new(),
         };
         let own = std::process::id();
         Ok(Self {
@@ -164,7 +172,6 @@ impl Supervisor {
             rules,
             root_id: mounts::id_of(&root)?,
             root_path: mounts::path_of(&root)?,
-            root,
             mounts: Vec::new(),
             points: HashSet::new(),
             above_mounts: HashSet::new(),
@@ -176,6 +183,9 @@ impl Supervisor {
             pending: HashMap::new(),
             loader,
             own_umask: Target::new(own)?.status_octal("Umask").unwrap_or(0),
+            started: StartTime::now(),
+            copies: ProgramCopies::if_needed(&root, rules)?,
+            root,
         })
     }
 
@@ -199,7 +209,7 @@ impl Supervisor {
             if id == self.root_id {
                 break;
             }
-            (above, mount) = self.parent_of(above, mount)?;
+            (above, mount) = self.parent_of(above, mount, self.root_id)?;
         }
         if new.is_proc {
             self.proc_device = Some(mounts::id_of(&new.source)?.device);
@@ -311,7 +321,8 @@ impl Supervisor {
     }
 
     fn lookup_failed(&self, errno: Errno) -> Stop {
-        if self.rules.translates_paths { Stop::Fail(errno) } else { Stop::Proceed }
+        let is_denied = self.rules.emulates_owners && errno == Errno::ACCESS;
+        if self.rules.translates_paths || is_denied { Stop::Fail(errno) } else { Stop::Proceed }
     }
 
     /// Finds an object to act on.
@@ -350,6 +361,34 @@ impl Supervisor {
             Ok(found) if self.rules.emulates_owners => Ok(found),
             Ok(_) => Err(Stop::Proceed),
             Err(errno) => Err(self.lookup_failed(errno)),
+        }
+    }
+
+    /// Finds an object to change, like [`Self::object`]. A file of lower layers with other names becomes
+    /// one of its own.
+    fn object_to_change(
+        &mut self,
+        target: Target,
+        place: (i32, u64),
+        flags: AtFlags,
+        follows: bool,
+    ) -> std::result::Result<Found, Stop> {
+        let found = match self.object(target, place, flags, follows) {
+            Err(Stop::Proceed) => {
+                self.break_link_at(target, place, follows)?;
+                return Err(Stop::Proceed);
+            }
+            found => found?,
+        };
+        Ok(self.with_own_file(found)?)
+    }
+
+    /// Prepares a change that the kernel makes.
+    fn break_link_at(&mut self, target: Target, place: (i32, u64), follows: bool) -> Result<()> {
+        let Ok(path) = target.string(place.1) else { return Ok(()) };
+        match self.find(target, place.0, &path, follows) {
+            Ok(found) => self.break_link(&found).map(drop),
+            Err(_) => Ok(()),
         }
     }
 

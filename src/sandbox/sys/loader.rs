@@ -21,8 +21,8 @@ use std::arch::global_asm;
 #[cfg(target_arch = "x86_64")]
 use std::slice;
 
-/// The loader's operation of prctl(2), which no kernel knows. It is a call that the filters of containers
-/// allow with any arguments.
+/// The loader's operation of prctl(2), which no kernel knows. It is a call that the filters of
+/// containers allow with any arguments.
 pub(in crate::sandbox) const OPTION: u32 = 0x7262_6c64;
 
 /// The address of the loader's writable segment. It begins with the script.

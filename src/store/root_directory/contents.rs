@@ -95,7 +95,8 @@ impl<'a> LayerContents<'a> {
     ) -> Result<()> {
         interrupt::check().context("copy", path.as_path())?;
         let mut read = |piece: &mut [u8], _at| source.read_exact(piece);
-        let hash = copy_checked(&mut read, file.size, out, buffer).context("copy", path.as_path())?;
+        let hash =
+            copy_checked(&mut read, file.size, out, buffer).context("copy", path.as_path())?;
         match &file.origin {
             FileOrigin::Layer(place) if hash != file.content => {
                 Err(self.store.damaged_content(place.layer, &place.path))
@@ -121,7 +122,9 @@ impl<'a> LayerContents<'a> {
         }
         interrupt::check().context("copy", path.as_path())?;
         match &file.origin {
-            FileOrigin::Inline(bytes) => Ok(out.write_all_at(bytes, 0).context("write", path.as_path())?),
+            FileOrigin::Inline(bytes) => {
+                Ok(out.write_all_at(bytes, 0).context("write", path.as_path())?)
+            }
             FileOrigin::Layer(place) => {
                 let n_copied = match self.layers.get(&place.layer) {
                     Some(LayerFiles::Tar(tar)) if place.tar_at != archive::NOT_IN_ONE_PIECE => {
@@ -148,7 +151,9 @@ impl<'a> LayerContents<'a> {
                 Err(self.store.damaged_content(place.layer, &place.path))
             }
             // Listings of the store name layers only.
-            FileOrigin::Directory(_) => Err(StoreError::Missing { what: format!("the file {path}") }),
+            FileOrigin::Directory(_) => {
+                Err(StoreError::Missing { what: format!("the file {path}") })
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Creates the files of a root directory, each with its owner, mode, attributes and time.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub(super) struct MakerRights {
     /// True if owners, set-id bits, devices and privileged attributes are emulated.
     pub(super) emulates: bool,
-    /// True if devices can be created. If not, each is an empty file.
+    /// True if devices can be created. If not, each is an empty file, and only the listing has it.
     pub(super) devices: bool,
 }
 
@@ -90,13 +90,12 @@ impl<'a> FileMaker<'a> {
                 self.finish(path, out.as_fd(), meta, FileType::RegularFile, 0)
             }
             Node::Symlink(target) => {
-                let link = |at: BorrowedFd<'_>, name: &[u8]| rustix::fs::symlinkat(&**target, at, name);
+                let link =
+                    |at: BorrowedFd<'_>, name: &[u8]| rustix::fs::symlinkat(&**target, at, name);
                 self.make(path, &link)?;
                 self.finish_unopened(path, meta, FileType::Symlink)
             }
-            Node::CharDevice(device) => {
-                self.device(path, meta, FileType::CharacterDevice, *device)
-            }
+            Node::CharDevice(device) => self.device(path, meta, FileType::CharacterDevice, *device),
             Node::BlockDevice(device) => self.device(path, meta, FileType::BlockDevice, *device),
             Node::Fifo | Node::Directory { .. } => {
                 self.node(path, FileType::Fifo, 0)?;
@@ -127,8 +126,11 @@ impl<'a> FileMaker<'a> {
     ) -> Result<()> {
         let number = rustix::fs::makedev(device.major, device.minor);
         if self.rights.devices && !self.rights.emulates {
-            self.node(path, kind, number)?;
-            return self.finish_unopened(path, meta, kind);
+            match self.node(path, kind, number) {
+                // A container may run root without CAP_MKNOD (capabilities(7)).
+                Err(StoreError::Io(error)) if error.kind() == ErrorKind::PermissionDenied => {}
+                made => return made.and_then(|()| self.finish_unopened(path, meta, kind)),
+            }
         }
         let stand_in = self.create(path)?;
         let kind = if self.rights.emulates { kind } else { FileType::RegularFile };

@@ -110,10 +110,7 @@ pub(super) fn find_mut<'a>(
 
 /// Replaces the records of files with several names, wherever those names are. `settled` has them by
 /// id, and the state of each.
-pub(super) fn settle_names(
-    entries: &mut DirectoryRecord,
-    settled: &HashMap<FileId, FileRecord>,
-) {
+pub(super) fn settle_names(entries: &mut DirectoryRecord, settled: &HashMap<FileId, FileRecord>) {
     let mut open = vec![entries];
     while let Some(entries) = open.pop() {
         for (_, record) in entries {

@@ -221,7 +221,15 @@ impl<'a> Scan<'a> {
         let listed = directory.listed.and_then(|dir| dir.children.get(&name));
         let mut record = FileRecord::new(&stat, attributes, self.recent);
         if self.compares {
-            self.compare(directory.opened.as_fd(), &name, path, old.as_ref(), &stat, &record, listed)?;
+            self.compare(
+                directory.opened.as_fd(),
+                &name,
+                path,
+                old.as_ref(),
+                &stat,
+                &record,
+                listed,
+            )?;
             record.xattrs = old.and_then(|old| old.xattrs);
         } else if listed.is_some_and(|listed| listed.meta().xattrs.is_some())
             && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile

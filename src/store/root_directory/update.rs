@@ -7,9 +7,7 @@ use std::os::fd::BorrowedFd;
 use crate::oci::DiffId;
 use crate::pool;
 use crate::store::{Store, StoreError};
-use crate::tree::{
-    self, Dir, FileOrigin, Leaf, Meta, Node, PathPair, Tree, TreeNode, TreePath,
-};
+use crate::tree::{self, Dir, FileOrigin, Leaf, Meta, Node, PathPair, Tree, TreeNode, TreePath};
 
 use super::contents::LayerContents;
 use super::maker::{FileMaker, MakerRights, NewAttributes};
@@ -162,7 +160,7 @@ impl<'a> UpdatePlan<'a> {
 
     /// Removes a path, unless a directory above it is removed.
     fn remove(&mut self, path: &TreePath) {
-        if !self.removed.last().is_some_and(|above| path.below(above).is_some()) {
+        if self.removed.last().is_none_or(|above| path.below(above).is_none()) {
             self.removed.push(path.clone());
         }
     }
@@ -190,9 +188,7 @@ impl<'a> UpdatePlan<'a> {
 fn is_same(old: &Leaf, new: &Leaf) -> bool {
     let has_names = old.identity().is_none() || old.identity() == new.identity();
     let node = match (old.node(), new.node()) {
-        (Node::File(old), Node::File(new)) => {
-            (old.size, old.content) == (new.size, new.content)
-        }
+        (Node::File(old), Node::File(new)) => (old.size, old.content) == (new.size, new.content),
         (old, new) => old == new,
     };
     has_names && node && old.meta() == new.meta()
