@@ -30,7 +30,9 @@ pub(super) fn run(
     on_output: &mut dyn FnMut(Output, &[u8]),
 ) -> Result<Exit, SandboxError> {
     refuse_unsupported(spec, isolation)?;
-    refuse_without_execution(rootfs)?;
+    if isolation == Isolation::Chroot {
+        refuse_without_execution(rootfs)?;
+    }
     let rules = rules(isolation);
     let scratch = StepScratch::new(rootfs.as_fd(), spec, rules)?;
     let streams = CommandStreams::new(spec.streams, attach.input)?;
