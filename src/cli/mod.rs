@@ -98,10 +98,7 @@ fn run_arguments() -> Exit {
 ///
 /// An isolation of `--isolation` must be permitted for a command that runs steps. `RBUILD_ISOLATION` is
 /// for all commands: it must be permitted for the first step that is executed.
-fn isolate(
-    arguments: &Arguments,
-    environment: &Environment,
-) -> Result<sandbox::Trials, CliError> {
+fn isolate(arguments: &Arguments, environment: &Environment) -> Result<sandbox::Trials, CliError> {
     let Arguments { global, command } = arguments;
     if !command.needs_privileges() {
         return Ok(Vec::new());

@@ -172,6 +172,11 @@ mod tests {
             "isolation `namespace` is not permitted here: a user namespace with many ids: Operation not \
              permitted (os error 1); --privileged"
         );
-        insta::assert_snapshot!(text(IsolationChoice::Auto, &[&many, &one, &chroot]), @"");
+        insta::assert_snapshot!(text(IsolationChoice::Auto, &[&many, &one, &chroot]), @r"
+        no isolation of steps is permitted here:
+          namespace: a user namespace with many ids: Operation not permitted (os error 1); --privileged
+          namespace (one id): a user namespace with one id: Operation not permitted (os error 1); --privileged
+          chroot: chroot(2): Operation not permitted (os error 1); run rbuild as root
+        ");
     }
 }

@@ -289,7 +289,8 @@ pub fn try_all() -> Result<Trials, SandboxError> {
     let tried = Isolation::ALL.into_iter().map(|isolation| {
         let refusal = match isolation {
             Isolation::Namespace | Isolation::SingleId => tier_trials::in_other_process(&|| {
-                try_namespaces(isolation).unwrap_or_else(|error| Some(unexpected(isolation, &error)))
+                try_namespaces(isolation)
+                    .unwrap_or_else(|error| Some(unexpected(isolation, &error)))
             })?,
             Isolation::Chroot | Isolation::Emulated => attempt(isolation).err(),
         };

@@ -52,8 +52,7 @@ fn rootfs(
     upper: BorrowedFd<'_>,
     work: BorrowedFd<'_>,
 ) -> Result<Rootfs, SandboxError> {
-    let mounts =
-        |isolation: Isolation| isolation.may_mount() && !isolation.emulates_owners();
+    let mounts = |isolation: Isolation| isolation.may_mount() && !isolation.emulates_owners();
     if isolation::isolation().is_some_and(mounts)
         && let Ok(rootfs) = Rootfs::overlay(&[lower], upper, work)
     {

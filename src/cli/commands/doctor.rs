@@ -117,6 +117,16 @@ mod tests {
             (Isolation::Emulated, None),
         ];
         let text = lines(&trials, Some(Isolation::Emulated), Fence::Files).join("\n");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        isolation of RUN steps, the strongest first; * is in force:
+            namespace           refused: a user namespace with many ids: Operation not permitted (os error 1)
+                                to permit it: --privileged
+            namespace (one id)  refused: a user namespace with one id: Operation not permitted (os error 1)
+                                to permit it: --privileged
+            chroot              refused: chroot(2), with CAP_SYS_CHROOT: Operation not permitted (os error 1)
+                                to permit it: run rbuild as root
+          * emulated            permitted
+        Landlock fence of chroot and emulated: files and ptrace(2); signals and abstract sockets need Linux 6.12
+        ");
     }
 }
