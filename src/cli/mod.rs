@@ -34,8 +34,8 @@ mod topics;
 
 pub use exit::Exit;
 
-use crate::sandbox;
-use args::Command;
+use crate::sandbox::{self, IsolationChoice};
+use args::{Arguments, Command};
 use display::{stderr, stdout};
 use environment::Environment;
 use error::CliError;
@@ -85,36 +85,58 @@ fn run_arguments() -> Exit {
         Err(error) => return failed(&error, is_json, &environment),
     }
     // Before any thread starts: a forked child continues from here (user_namespaces(7)).
-    if arguments.command.needs_privileges()
-        && let Err(error) = isolate(&arguments, &environment)
-    {
-        return failed(&error, is_json, &environment);
-    }
-    let result = run(&arguments, &environment);
+    let isolated = isolate(&arguments, &environment);
+    let result = isolated.and_then(|trials| run(&arguments, &environment, &trials));
     match result.and_then(|()| stdout::result()) {
         Ok(()) => Exit::Success,
         Err(error) => failed(&error, is_json, &environment),
     }
 }
 
-/// Gets this process the right to run steps in the isolation of `--isolation` or `RBUILD_ISOLATION`.
-fn isolate(arguments: &args::Arguments, environment: &Environment) -> Result<(), CliError> {
-    let choice = match (arguments.global.isolation, environment.get("RBUILD_ISOLATION")) {
+/// Gets this process the right to run steps in the isolation of `--isolation` or `RBUILD_ISOLATION`, if
+/// the command uses it. Returns the result for all kinds of isolation if the command shows it.
+///
+/// An isolation of `--isolation` must be permitted for a command that runs steps. `RBUILD_ISOLATION` is
+/// for all commands: it must be permitted for the first step that is executed.
+fn isolate(arguments: &Arguments, environment: &Environment) -> Result<sandbox::Trials, CliError> {
+    let Arguments { global, command } = arguments;
+    if !command.needs_privileges() {
+        return Ok(Vec::new());
+    }
+    let choice = isolation_choice(arguments, environment)?;
+    let failed = |error| CliError::from_error(&error, Exit::Environment);
+    let shows_all = matches!(command, Command::Doctor);
+    let trials = if shows_all { sandbox::try_all().map_err(failed)? } else { Vec::new() };
+    sandbox::enter_or_continue(choice).map_err(failed)?;
+    let is_named = global.isolation.is_some_and(|named| named != IsolationChoice::Auto);
+    match sandbox::refusal().filter(|_| is_named && command.runs_steps()) {
+        Some(refusal) => Err(failed(refusal)),
+        None => Ok(trials),
+    }
+}
+
+fn isolation_choice(
+    arguments: &Arguments,
+    environment: &Environment,
+) -> Result<IsolationChoice, CliError> {
+    Ok(match (arguments.global.isolation, environment.get("RBUILD_ISOLATION")) {
         (Some(choice), _) => choice,
-        (None, None) => sandbox::IsolationChoice::Auto,
+        (None, None) => IsolationChoice::Auto,
         (None, Some(name)) => args::isolation::of_name(name).ok_or_else(|| {
             let text = format!(
                 "error: RBUILD_ISOLATION is `{name}`, but must be auto, namespace, chroot or emulated"
             );
             CliError::new(text, Exit::Usage)
         })?,
-    };
-    sandbox::enter_or_continue(choice)
-        .map_err(|error| CliError::from_error(&error, Exit::Environment))
+    })
 }
 
 /// Runs the command that was parsed.
-fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), CliError> {
+fn run(
+    arguments: &Arguments,
+    environment: &Environment,
+    trials: &sandbox::Trials,
+) -> Result<(), CliError> {
     let global = &arguments.global;
     match &arguments.command {
         Command::Build(build) => commands::build::run(build, global, environment),
@@ -137,7 +159,7 @@ fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), Cli
         Command::Du(du) => commands::du::run(du, global, environment),
         Command::Prune(prune) => commands::prune::run(prune, global, environment),
         Command::Store(store) => commands::store::run(store, global, environment),
-        Command::Doctor => commands::doctor::run(global, environment),
+        Command::Doctor => commands::doctor::run(trials, global, environment),
         Command::Completion(completion) => commands::prompt::completion(completion),
         Command::Man(man) => commands::prompt::man(man),
         Command::Version => commands::version::run(),

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::pool;
+use crate::sandbox;
 
 use super::{BuildError, Event, Outcome, Services, StepId, StepPlace};
 
@@ -36,8 +37,14 @@ impl Services<'_> {
     }
 
     /// Reports that a step's command starts. Everything it needs is there, so its time counts from
-    /// here.
+    /// here. Before the first one it reports the isolation.
     pub(in crate::executor) fn execute(&self, step: &ActiveStep) {
+        if self.numbers.note_execution()
+            && let Some(isolation) = sandbox::isolation()
+        {
+            let remarks = sandbox::remarks().into_iter().map(str::to_owned).collect();
+            self.event(Event::Isolated { isolation, remarks });
+        }
         step.leave_out(step.started.elapsed());
         self.event(Event::Executing { step: step.id });
     }

@@ -1,11 +1,12 @@
 //! Events of a build, in the order in which they happen. Only `cli` turns them into text.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::oci::{DiffId, Digest};
 use crate::plan::{Base, Operation, Plan, PlannedStage};
+use crate::sandbox::Isolation;
 
 use super::Reason;
 
@@ -13,14 +14,28 @@ use super::Reason;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub u32);
 
-/// Numbers the steps of one command.
+/// Numbers the steps of one command, and notes whether one of them was executed.
 #[derive(Debug, Default)]
-pub struct StepNumbers(AtomicU32);
+pub struct StepNumbers {
+    last: AtomicU32,
+    has_executed: AtomicBool,
+}
 
 impl StepNumbers {
     /// Returns the next number, beginning with 1.
     pub(in crate::executor) fn next(&self) -> StepId {
-        StepId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+        StepId(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Notes that a step is executed. Returns whether it is the first.
+    pub(in crate::executor) fn note_execution(&self) -> bool {
+        !self.has_executed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Returns whether a step was executed, rather than found in the cache.
+    #[must_use]
+    pub fn has_executed(&self) -> bool {
+        self.has_executed.load(Ordering::Relaxed)
     }
 }
 
@@ -141,6 +156,13 @@ pub enum Event {
         name: String,
         /// The instruction; `None` for other work, such as a pull.
         place: Option<StepPlace>,
+    },
+    /// The first command of the build is about to run, in this isolation.
+    Isolated {
+        /// The isolation of all steps of the build.
+        isolation: Isolation,
+        /// The reason why it is not a stronger one, and what it does not fence off; for people.
+        remarks: Vec<String>,
     },
     /// The step was not cached, and all that it needs is available: its command runs. Its time
     /// counts from here.

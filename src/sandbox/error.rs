@@ -5,6 +5,8 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::isolation::{IsolationChoice, Refusal};
+
 /// The reason why a command could not be run. A command that ran and failed is not an error but an
 /// [`Exit`](super::Exit).
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,14 @@ pub enum SandboxError {
         /// The remedy: what to install or to change.
         help: String,
     },
+    /// The machine permits no isolation that the user asks for.
+    #[error("{}", no_isolation(*choice, refusals))]
+    NoIsolation {
+        /// The isolation that was asked for.
+        choice: IsolationChoice,
+        /// The kinds that were tried, at least one, the strongest first.
+        refusals: Vec<Refusal>,
+    },
     /// An operation of the setup failed.
     #[error("cannot {op}")]
     Setup {
@@ -112,5 +122,61 @@ impl SandboxError {
              the cgroup), or stop other processes"
         );
         Self::setup(op, io::Error::new(source.kind(), text))
+    }
+}
+
+/// Returns the text of [`SandboxError::NoIsolation`]: one line for a single cause, else one each.
+fn no_isolation(choice: IsolationChoice, refusals: &[Refusal]) -> String {
+    let head = match choice {
+        IsolationChoice::Auto => "no isolation of steps is permitted here".to_owned(),
+        _ => format!("isolation `{}` is not permitted here", choice.name()),
+    };
+    match refusals {
+        [only] => format!("{head}: {only}"),
+        [many, one] if (&many.reason, &many.help) == (&one.reason, &one.help) => {
+            format!("{head}: {many}")
+        }
+        several => {
+            let lines = several.iter().map(|each| format!("\n  {}: {each}", each.isolation.name()));
+            format!("{head}:{}", lines.collect::<String>())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::isolation::Isolation;
+    use super::*;
+
+    fn refused(isolation: Isolation, tried: &str, help: &str) -> Refusal {
+        let reason = "Operation not permitted (os error 1)".to_owned();
+        Refusal { isolation, tried: tried.to_owned(), reason, help: help.to_owned() }
+    }
+
+    #[test]
+    fn refused_isolation_names_attempts_errors_and_remedies() {
+        let chroot = refused(Isolation::Chroot, "chroot(2)", "run rbuild as root");
+        let text = |choice, refusals: &[&Refusal]| {
+            let refusals = refusals.iter().copied().cloned().collect();
+            SandboxError::NoIsolation { choice, refusals }.to_string()
+        };
+        assert_eq!(
+            text(IsolationChoice::Chroot, &[&chroot]),
+            "isolation `chroot` is not permitted here: chroot(2): Operation not permitted (os error 1); \
+             run rbuild as root"
+        );
+        let many = refused(Isolation::Namespace, "a user namespace with many ids", "--privileged");
+        let one = refused(Isolation::SingleId, "a user namespace with one id", "--privileged");
+        assert_eq!(
+            text(IsolationChoice::Namespace, &[&many, &one]),
+            "isolation `namespace` is not permitted here: a user namespace with many ids: Operation not \
+             permitted (os error 1); --privileged"
+        );
+        insta::assert_snapshot!(text(IsolationChoice::Auto, &[&many, &one, &chroot]), @r"
+        no isolation of steps is permitted here:
+          namespace: a user namespace with many ids: Operation not permitted (os error 1); --privileged
+          namespace (one id): a user namespace with one id: Operation not permitted (os error 1); --privileged
+          chroot: chroot(2): Operation not permitted (os error 1); run rbuild as root
+        ");
     }
 }

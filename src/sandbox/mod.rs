@@ -59,7 +59,8 @@ pub use devices::Device;
 pub use emulated_owners::FileAccess;
 pub use error::SandboxError;
 pub use isolation::{
-    Isolation, IsolationChoice, Refusal, enter_or_continue, isolation, refusal, refusals,
+    Fence, Isolation, IsolationChoice, Refusal, Trials, enter_or_continue, isolation, refusal,
+    refusals, remarks, try_all,
 };
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, memory_directory, merged_directories};

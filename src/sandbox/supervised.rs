@@ -4,7 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::process::PidfdFlags;
 
 use super::attributes::EmulatedFiles;
@@ -31,6 +31,9 @@ pub(super) fn run(
     on_output: &mut dyn FnMut(Output, &[u8]),
 ) -> Result<Exit, SandboxError> {
     refuse_unsupported(spec, isolation)?;
+    if isolation == Isolation::Chroot {
+        refuse_without_execution(rootfs)?;
+    }
     let rules = rules(isolation);
     let scratch = StepScratch::new(rootfs.as_fd(), spec, rules)?;
     let streams = CommandStreams::new(spec.streams, attach.input)?;
@@ -89,6 +92,19 @@ fn refuse_unsupported(spec: &RunSpec, isolation: Isolation) -> Result<(), Sandbo
     };
     let reason = format!("isolation `{}` has no namespaces", isolation.name());
     Err(SandboxError::setup(missing, std::io::Error::new(std::io::ErrorKind::Unsupported, reason)))
+}
+
+/// Refuses a root on a file system that is mounted `noexec`, which docker does with a tmpfs.
+fn refuse_without_execution(rootfs: &Rootfs) -> Result<(), SandboxError> {
+    let failed = |errno| SandboxError::setup("inspect the file system of the store", errno);
+    let stat = rustix::fs::fstatvfs(rootfs.as_fd()).map_err(failed)?;
+    if !stat.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        return Ok(());
+    }
+    let reason = "it is mounted `noexec`: mount it with `exec` (docker: `--tmpfs DIR:exec`), or choose \
+                  another directory with `--root`";
+    let source = std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason);
+    Err(SandboxError::setup("execute programs on the file system of the store", source))
 }
 
 fn environment(spec: &RunSpec) -> Result<Vec<CString>, SandboxError> {

@@ -1,11 +1,14 @@
 //! Tries what the isolation of steps needs, in a child process: a trial cannot be undone.
 
+use std::io::Read as _;
 use std::os::fd::AsFd as _;
 
 use rustix::io::{Errno, Result};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 
-use super::isolation::Isolation;
+use super::error::SandboxError;
+use super::isolation::{Isolation, Refusal};
 use super::loader;
 use super::sys::trace::Traced;
 use super::sys::{clone, fork, notify};
@@ -100,6 +103,49 @@ fn in_child(attempt: &dyn Fn() -> Result<()>) -> Result<()> {
             errno => Err(Errno::from_raw_os_error(errno)),
         },
     }
+}
+
+/// Returns what `attempt` returns in another process: a child, or the child that it continues in if it
+/// enters a user namespace. Must be called while this process has a single thread.
+pub(super) fn in_other_process(
+    attempt: &dyn Fn() -> Option<Refusal>,
+) -> std::result::Result<Option<Refusal>, SandboxError> {
+    let failed = |errno| SandboxError::setup("try an isolation in another process", errno);
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    match fork::fork().map_err(failed)? {
+        fork::Forked::Child => {
+            let report = attempt().map_or_else(String::new, |refusal| to_report(&refusal));
+            // A report that is not written whole is read as a failure.
+            let _written = rustix::io::write(&writer, format!("{report}\0").as_bytes());
+            clone::exit_now(0)
+        }
+        fork::Forked::Parent(child) => {
+            drop(writer);
+            let mut report = String::new();
+            let read = std::fs::File::from(reader).read_to_string(&mut report);
+            exit_status(child).map_err(failed)?;
+            let report = report.strip_suffix('\0').filter(|_| read.is_ok());
+            from_report(report.ok_or(Errno::PIPE).map_err(failed)?).map_err(failed)
+        }
+    }
+}
+
+/// Returns a refusal as text: one line each for kind, attempt, reason and help.
+fn to_report(refusal: &Refusal) -> String {
+    let Refusal { isolation, tried, reason, help } = refusal;
+    let parts = [isolation.name(), tried, reason, help];
+    parts.map(|part| part.replace(['\n', '\0'], " ")).join("\n")
+}
+
+fn from_report(report: &str) -> Result<Option<Refusal>> {
+    if report.is_empty() {
+        return Ok(None);
+    }
+    let mut lines = report.split('\n');
+    let [name, tried, reason, help] = [(); 4].map(|()| lines.next().unwrap_or_default().to_owned());
+    let isolation = Isolation::ALL.into_iter().find(|isolation| isolation.name() == name);
+    let isolation = isolation.ok_or(Errno::PIPE)?;
+    Ok(Some(Refusal { isolation, tried, reason, help }))
 }
 
 fn exit_status(child: Pid) -> Result<i32> {

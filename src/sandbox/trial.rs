@@ -2,8 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::attributes::EmulatedFiles;
 use super::error::SandboxError;
-use super::isolation;
+use super::isolation::{self, Isolation};
 use super::rootfs::Rootfs;
 use super::run::run;
 use super::spec::{DEFAULT_SHM_BYTES, MountNamespace, Network, RunSpec, Streams, User};
@@ -12,8 +13,8 @@ use super::spec::{DEFAULT_SHM_BYTES, MountNamespace, Network, RunSpec, Streams, 
 /// error for its absence proves that all of the setup succeeded.
 const MISSING_PROGRAM: &str = "/rbuild-trial";
 
-/// Tries to run a step whose layers are in `lower`, with `upper` and `work` for the overlay. All three are
-/// empty directories of the store.
+/// Tries to run a step as a build would: on an overlay of `lower` and `upper`, or in the directory
+/// `upper` where no overlay can be mounted. All three are empty directories of the store.
 ///
 /// # Errors
 /// The error that every step gets here.
@@ -25,7 +26,7 @@ pub fn try_step(
     if let Some(refusal) = isolation::refusal() {
         return Err(refusal);
     }
-    let rootfs = Rootfs::overlay(&[lower], upper, work)?;
+    let rootfs = rootfs(lower, upper, work)?;
     let spec = RunSpec {
         argv: vec![MISSING_PROGRAM.into()],
         env: Vec::new(),
@@ -44,4 +45,18 @@ pub fn try_step(
         Ok(_) | Err(SandboxError::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+fn rootfs(
+    lower: BorrowedFd<'_>,
+    upper: BorrowedFd<'_>,
+    work: BorrowedFd<'_>,
+) -> Result<Rootfs, SandboxError> {
+    let mounts = |isolation: Isolation| isolation.may_mount() && !isolation.emulates_owners();
+    if isolation::isolation().is_some_and(mounts)
+        && let Ok(rootfs) = Rootfs::overlay(&[lower], upper, work)
+    {
+        return Ok(rootfs);
+    }
+    Rootfs::in_place(upper, EmulatedFiles::default())
 }

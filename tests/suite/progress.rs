@@ -218,7 +218,8 @@ fn priv_plain_lines_have_their_step_and_no_control_characters() {
     assert!(last.starts_with("built sha256:"), "{last}");
     let end = lines.iter().position(|line| line.starts_with("2 steps, ")).unwrap();
     let steps = &lines[..end];
-    assert!(steps.iter().all(|line| step(line).is_some()), "{steps:?}");
+    let is_shown_well = |line: &&str| step(line).is_some() || line.starts_with("isolation: ");
+    assert!(steps.iter().all(is_shown_well), "{steps:?}");
     let timed = steps
         .iter()
         .filter_map(|line| step(line)?.split_once(' ').map(|(t, r)| (t.to_owned(), r.to_owned())));
@@ -371,4 +372,36 @@ fn priv_time_of_a_run_is_that_of_its_command() {
     assert!(took >= 0.2 && took <= ran + 0.01, "{took} {ran}");
     let begun = at("step_started", run)["seconds"].as_f64().unwrap();
     assert!(executing > begun, "{begun} {executing}");
+}
+
+#[test]
+fn priv_isolation_is_reported_by_builds_that_execute_a_step() {
+    let env = Env::new();
+    env.base();
+    let text = "FROM base:1\nRUN true\nRUN false || true\n";
+    let args = ["--metadata-file", "metadata.json", "--report", "report.html"];
+    let metadata = || {
+        let text = fs::read_to_string(env.path("metadata.json")).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        document["rbuild.isolation"].clone()
+    };
+    let done = env.build(text, &args).ok();
+    assert_eq!(done.stderr.matches("\nisolation: namespace\n").count(), 1, "{}", done.stderr);
+    assert_eq!(metadata(), "namespace");
+    let report = fs::read_to_string(env.path("report.html")).unwrap();
+    assert!(report.contains("<dt>Isolation</dt><dd><code>namespace</code></dd>"), "{report}");
+    let shown = env.rbuild(&["history", "show"]).ok().stdout;
+    assert!(shown.contains("  isolation   namespace\n"), "{shown}");
+
+    let events = env.build(text, &["--no-cache", "--progress=json"]).ok().stderr;
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let isolation: Vec<Value> = events.filter(|event| event["event"] == "isolation").collect();
+    assert_eq!(isolation.len(), 1, "{isolation:?}");
+    assert_eq!(isolation[0]["isolation"], "namespace");
+
+    for text in [text, "FROM base:1\nCOPY Dockerfile /\n"] {
+        let done = env.build(text, &args).ok();
+        assert!(!done.stderr.contains("isolation"), "{}", done.stderr);
+        assert_eq!(metadata(), Value::Null);
+    }
 }

@@ -197,23 +197,44 @@ fn priv_commands_need_no_rights() {
 
 #[test]
 fn priv_run_without_rights_says_what_is_missing() {
-    let Some((env, id)) = env_of_nobody() else { return };
+    let Some((mut env, id)) = env_of_nobody() else { return };
+    env.set("RBUILD_ISOLATION", "chroot");
     rbuild(&env, id, "store", &["build", "base", "-t", "base:1"]).ok();
     env.write("Dockerfile", "FROM base:1\nCOPY Dockerfile /\nRUN true\n");
     let failed = rbuild(&env, id, "store", &["build", "context"]);
-    failed.fails(3, &["user namespace", "no subordinate ids in /etc/subuid", "Dockerfile:3:1"]);
+    let refused = ["isolation `chroot` is not permitted here", "(os error 1); run rbuild as root"];
+    failed.fails(3, &[&refused[..], &["Dockerfile:3:1"]].concat());
     failed.ended(&["COPY Dockerfile /: DONE", "RUN true: ERROR"]);
     let entered = rbuild(&env, id, "store", &["enter", "base:1", "--", "true"]);
-    entered.fails(3, &["user namespace", "no subordinate ids in /etc/subuid"]);
+    entered.fails(3, &refused);
+    // An option names what this build needs: it is refused before the first step.
+    let chosen = rbuild(&env, id, "store", &["build", "context", "--isolation", "chroot"]);
+    chosen.fails(3, &refused);
+    chosen.ended(&[]);
 }
 
 #[test]
 fn priv_doctor_tells_whether_run_works() {
     let Some((env, id)) = env_of_nobody() else { return };
-    let none = rbuild(&env, id, "store", &["doctor"]);
+    let none = rbuild(&env, id, "store", &["doctor", "--isolation", "chroot"]);
     assert_eq!((none.code, &*none.stderr), (Some(3), ""), "{}", none.stdout);
-    let want = ["RUN     does not work: cannot create a user namespace", "subordinate ids"];
-    assert!(want.iter().all(|part| none.stdout.contains(part)), "{}", none.stdout);
+    for want in [
+        "    namespace           refused: a user namespace with many ids: the user",
+        "    chroot              refused: chroot(2), with CAP_SYS_CHROOT: Operation not permitted",
+        "RUN     does not work: isolation `chroot` is not permitted here: chroot(2)",
+    ] {
+        assert!(none.stdout.contains(want), "{}", none.stdout);
+    }
+    let own = rbuild(&env, id, "store", &["doctor"]).ok().stdout;
+    for want in ["  * namespace (one id)  permitted\n", "RUN     works: namespace (one id)\n"] {
+        assert!(own.contains(want), "{own}");
+    }
+    for kind in ["namespace", "chroot", "emulated"] {
+        let done = rbuild_as_root(&env, &["doctor", "--isolation", kind]).ok();
+        assert!(done.stdout.contains(&format!("RUN     works: {kind}\n")), "{}", done.stdout);
+        let starred = format!("  * {kind:<20}permitted\n");
+        assert!(done.stdout.contains(&starred), "{}", done.stdout);
+    }
     let ids = Namespace::new(id, id + 1, 65_536);
     for works in [ids.rbuild(&env, &["doctor"]), rbuild_as_root(&env, &["doctor"])] {
         let works = works.ok();
@@ -244,8 +265,8 @@ fn priv_root_of_a_container_builds_without_namespaces() {
     rbuild_as_root(&env, &["build", "base", "-t", "base:1", "--reproducible"]).ok();
     assert_eq!(own, rbuild_as_root(&env, &args).ok().stdout);
     env.write("Dockerfile", "FROM base:1\nRUN true\n");
-    contained(&["build", "context"])
-        .fails(3, &["cannot create a user namespace", "max_user_namespaces"]);
+    contained(&["build", "context", "--isolation", "namespace"])
+        .fails(3, &["isolation `namespace` is not permitted here", "max_user_namespaces"]);
 
     // It waits for a Dockerfile. The second signal ends it at once: signals were blocked for the
     // attempt only.

@@ -30,8 +30,9 @@ pub(super) const COMMANDS: &[&str] = &[
     "version",
     "help",
 ];
-const GLOBAL: [&str; 5] =
-    ["--root=", "--ca=", "--registry=", "--max-unpacked-size=", "--debug-log="];
+/// Global options with a value.
+const GLOBAL: [&str; 6] =
+    ["--root", "--max-unpacked-size", "--isolation", "--ca", "--registry", "--debug-log"];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Returns whether a word is a command, so that a directory of that name is written `./word`.
@@ -61,9 +62,9 @@ pub(crate) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
-            "--root" | "--ca" | "--registry" | "--max-unpacked-size" | "--debug-log" => at += 2,
             "--debug" => at += 1,
-            word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
+            word if GLOBAL.contains(&word) => at += 2,
+            word if word.split_once('=').is_some_and(|(name, _)| GLOBAL.contains(&name)) => at += 1,
             _ => return Some(at),
         }
     }
@@ -83,6 +84,8 @@ mod tests {
             ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
             ("rbuild --ca x --registry=y,http pull a", "rbuild --ca x --registry=y,http pull a"),
             ("rbuild --max-unpacked-size 1TB .", "rbuild --max-unpacked-size 1TB build ."),
+            ("rbuild --isolation chroot images", "rbuild --isolation chroot images"),
+            ("rbuild --isolation=chroot .", "rbuild --isolation=chroot build ."),
             ("rbuild --debug images", "rbuild --debug images"),
             ("rbuild --debug-log f --debug .", "rbuild --debug-log f --debug build ."),
             ("rbuild --help", "rbuild --help"),

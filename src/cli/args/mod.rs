@@ -190,6 +190,14 @@ impl Command {
         )
     }
 
+    /// Returns whether it may run steps of RUN or other commands in an image.
+    pub(super) fn runs_steps(&self) -> bool {
+        match self {
+            Self::Build(build) => build.inspection().is_none(),
+            command => matches!(command, Self::Enter(_)),
+        }
+    }
+
     /// Returns whether the command handles layers, and so needs root, at least of a user namespace
     /// (user_namespaces(7)).
     pub(super) fn needs_privileges(&self) -> bool {

@@ -31,6 +31,7 @@ use crate::image::RegistryRetries;
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
+use crate::sandbox::{self, Isolation};
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, CliError>;
@@ -331,6 +332,11 @@ impl BuildCommand<'_> {
         reported
     }
 
+    /// Returns the isolation of the steps that were executed; `None` if all were cached.
+    fn isolation(&self) -> Option<Isolation> {
+        self.services.numbers.has_executed().then(sandbox::isolation).flatten()
+    }
+
     /// Reports the built image: `--iidfile`, `--metadata-file`, standard output and progress.
     fn finish(&self, built: &Built, written: &WrittenOutputs, tags: &[Reference]) -> Result<()> {
         let write = |path: &Path, text: String| {
@@ -341,7 +347,7 @@ impl BuildCommand<'_> {
             write(path, built.id.to_string())?;
         }
         if let Some(path) = &self.args.metadata_file {
-            write(path, format!("{:#}\n", metadata(built, written, tags)))?;
+            write(path, format!("{:#}\n", metadata(built, written, tags, self.isolation())))?;
         }
         if self.reporter.is_quiet() {
             say!("{}", built.id);
@@ -355,10 +361,18 @@ impl BuildCommand<'_> {
 
 /// Returns the content of `--metadata-file`, with the member names of
 /// [`docker buildx build`](https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file).
-fn metadata(built: &Built, written: &WrittenOutputs, tags: &[Reference]) -> Value {
+fn metadata(
+    built: &Built,
+    written: &WrittenOutputs,
+    tags: &[Reference],
+    isolation: Option<Isolation>,
+) -> Value {
     let mut members = serde_json::Map::new();
     let mut add = |name: &str, value| drop(members.insert(name.to_owned(), value));
     add("rbuild.metadata.version", json!(METADATA_VERSION));
+    if let Some(isolation) = isolation {
+        add("rbuild.isolation", json!(isolation.name()));
+    }
     add("containerimage.digest", json!(written.digest.unwrap_or(built.top)));
     // For several platforms, the id is that of the index and not of a config.
     if built.id != built.top {

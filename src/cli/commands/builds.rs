@@ -284,6 +284,7 @@ impl RecordedBuild {
                 layer_bytes.map_or(String::new(), |n_bytes| format!(", {}", size(n_bytes)));
             add("image", Some(format!("{id}{n_bytes}")));
         }
+        add("isolation", self.recorded.isolation.clone());
         add("outputs", joined(&self.recorded.sent));
         facts.iter().map(|(name, value)| format!("  {name:<12}{value}")).collect()
     }

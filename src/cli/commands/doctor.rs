@@ -6,23 +6,28 @@ use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::display::stdout::say;
 use crate::diag::size;
 use crate::executor;
-use crate::sandbox;
+use crate::sandbox::{self, Fence, Isolation, Trials};
 use crate::store::{Store, StoreError};
 
-/// Prints what rbuild found out.
+/// Prints what rbuild found out; `trials` are those of all kinds of isolation.
 ///
 /// # Errors
 /// [`Exit::Environment`] if no RUN can be executed, or the store cannot be opened.
-pub(crate) fn run(global: &Global, environment: &Environment) -> Result<(), CliError> {
+pub(crate) fn run(
+    trials: &Trials,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), CliError> {
     say!("rbuild  {}", env!("CARGO_PKG_VERSION"));
     say!("kernel  {}", kernel());
     say!("user    {}", user());
+    lines(trials, sandbox::isolation(), Fence::of_kernel()).iter().for_each(|line| say!("{line}"));
     let store = open_store(global, environment)?;
     say!("store   {}", store_line(&store));
     let tried =
         try_step(&store).map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let Err(error) = tried else {
-        say!("RUN     works, in namespaces");
+        say!("RUN     works: {}", sandbox::isolation().map_or("", Isolation::name));
         return Ok(());
     };
     say!("RUN     does not work: {}", executor::chain(&error));
@@ -30,6 +35,31 @@ pub(crate) fn run(global: &Global, environment: &Environment) -> Result<(), CliE
         "        Builds without RUN, or with each RUN in the cache, work; so do push, pull, save and load."
     );
     Err(CliError::reported(Exit::Environment))
+}
+
+/// Returns the lines about the kinds of isolation: each with the result of its trial, and with what would
+/// permit it. A star marks the one in force.
+fn lines(trials: &Trials, in_force: Option<Isolation>, fence: Fence) -> Vec<String> {
+    let mut lines = vec!["isolation of RUN steps, the strongest first; * is in force:".to_owned()];
+    for (isolation, refusal) in trials {
+        let star = if in_force == Some(*isolation) { '*' } else { ' ' };
+        let name = isolation.name();
+        match refusal {
+            None => lines.push(format!("  {star} {name:<20}permitted")),
+            Some(refusal) => {
+                let (tried, reason) = (&refusal.tried, &refusal.reason);
+                lines.push(format!("  {star} {name:<20}refused: {tried}: {reason}"));
+                lines.push(format!("    {:<20}to permit it: {}", "", refusal.help));
+            }
+        }
+    }
+    let fence = match fence {
+        Fence::None => "none: this kernel, or a system call filter, has no Landlock",
+        Fence::Files => "files and ptrace(2); signals and abstract sockets need Linux 6.12",
+        Fence::Signals => "files, ptrace(2), signals and abstract sockets",
+    };
+    lines.push(format!("Landlock fence of chroot and emulated: {fence}"));
+    lines
 }
 
 fn try_step(store: &Store) -> Result<Result<(), sandbox::SandboxError>, StoreError> {
@@ -68,3 +98,35 @@ fn store_line(store: &Store) -> String {
 
 /// The type of overlayfs (statfs(2)).
 const OVERLAYFS_SUPER_MAGIC: rustix::fs::FsWord = 0x794C_7630;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::Refusal;
+
+    #[test]
+    fn each_kind_of_isolation_is_shown_with_its_trial() {
+        let refused = |isolation, tried: &str, help: &str| {
+            let reason = "Operation not permitted (os error 1)".to_owned();
+            (isolation, Some(Refusal { isolation, tried: tried.into(), reason, help: help.into() }))
+        };
+        let trials = vec![
+            refused(Isolation::Namespace, "a user namespace with many ids", "--privileged"),
+            refused(Isolation::SingleId, "a user namespace with one id", "--privileged"),
+            refused(Isolation::Chroot, "chroot(2), with CAP_SYS_CHROOT", "run rbuild as root"),
+            (Isolation::Emulated, None),
+        ];
+        let text = lines(&trials, Some(Isolation::Emulated), Fence::Files).join("\n");
+        insta::assert_snapshot!(text, @r"
+        isolation of RUN steps, the strongest first; * is in force:
+            namespace           refused: a user namespace with many ids: Operation not permitted (os error 1)
+                                to permit it: --privileged
+            namespace (one id)  refused: a user namespace with one id: Operation not permitted (os error 1)
+                                to permit it: --privileged
+            chroot              refused: chroot(2), with CAP_SYS_CHROOT: Operation not permitted (os error 1)
+                                to permit it: run rbuild as root
+          * emulated            permitted
+        Landlock fence of chroot and emulated: files and ptrace(2); signals and abstract sockets need Linux 6.12
+        ");
+    }
+}

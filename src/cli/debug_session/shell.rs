@@ -130,6 +130,7 @@ impl SessionRunner<'_> {
                     | SandboxError::WrongFormat { .. } => Exit::Command(126),
                     SandboxError::TooLong { .. }
                     | SandboxError::NoUserNamespace { .. }
+                    | SandboxError::NoIsolation { .. }
                     | SandboxError::Setup { .. }
                     | SandboxError::NotIsolated { .. }
                     | SandboxError::Overlay { .. } => Exit::Environment,

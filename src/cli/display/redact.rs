@@ -23,6 +23,7 @@ pub(crate) fn event(event: &Event) -> Cow<'_, Event> {
         Event::Note { text } => Event::Note { text: redacted(text) },
         // The text of a reason is made, and redacted, later.
         Event::Explained { .. }
+        | Event::Isolated { .. }
         | Event::Executing { .. }
         | Event::Output { .. }
         | Event::Progress { .. }

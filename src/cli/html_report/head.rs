@@ -117,6 +117,7 @@ fn facts(page: &ReportPage<'_>, html: &mut Html) {
     if !platforms.is_empty() {
         facts.push(("Platform", platforms.join(", ")));
     }
+    facts.extend(page.recorded.isolation.iter().map(|name| ("Isolation", name.clone())));
     if let Some(BuildEnd::Built(BuiltSummary { id, digest, layer_bytes, .. })) = &page.recorded.end
     {
         facts.push(("Image id", id.clone()));

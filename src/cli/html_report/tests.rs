@@ -17,6 +17,7 @@ const FAILED: &str = r##"{"event":"started","seconds":0.0,"time":"2026-01-31T12:
 {"event":"step_finished","seconds":0.5,"step":2,"outcome":"cached","took_seconds":0.0}
 {"event":"step_started","seconds":0.5,"step":3,"name":"[a 2/2] RUN make","stage":"a","number":2,"of":2,"instruction":"RUN make"}
 {"event":"step_explained","seconds":0.5,"step":3,"reason":"/src/a.c changed"}
+{"event":"isolation","seconds":0.5,"isolation":"chroot","remarks":[]}
 {"event":"step_executing","seconds":0.5,"step":3}
 {"event":"output","seconds":0.75,"step":3,"stream":"stdout","text":"\u001b[32mok\u001b[0m <1>\n"}
 {"event":"step_layer","seconds":2.5,"step":3,"layer":"sha256:11","bytes":2048}

@@ -201,7 +201,10 @@ impl Sink for Grouped {
                 self.loosely(event_text(event), out);
                 self.ci.warning(text, out);
             }
-            Event::Note { .. } | Event::Wrote { .. } | Event::Pushed { .. } => {
+            Event::Isolated { .. }
+            | Event::Note { .. }
+            | Event::Wrote { .. }
+            | Event::Pushed { .. } => {
                 self.loosely(event_text(event), out);
             }
         }

@@ -74,6 +74,7 @@ impl Sink for Plain {
                 out.line(&format!("#{} {}", step.0, outcome_text(*outcome, *took)));
             }
             Event::Explained { .. }
+            | Event::Isolated { .. }
             | Event::Warning { .. }
             | Event::Note { .. }
             | Event::Wrote { .. }

@@ -121,6 +121,7 @@ impl Sink for StepSummary {
             Event::Wrote { .. } | Event::Pushed { .. } => self.sent.push(code(&event_text(event))),
             Event::Planned { .. }
             | Event::Note { .. }
+            | Event::Isolated { .. }
             | Event::Executing { .. }
             | Event::Explained { .. }
             | Event::Output { .. }

@@ -67,6 +67,7 @@ impl TotalsCounter {
             }
             Event::Planned { .. }
             | Event::Started { .. }
+            | Event::Isolated { .. }
             | Event::Executing { .. }
             | Event::Explained { .. }
             | Event::Output { .. }

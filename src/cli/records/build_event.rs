@@ -50,6 +50,14 @@ pub(crate) enum BuildEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         instruction: Option<String>,
     },
+    /// The isolation of steps. Written once, before the first command starts.
+    Isolation {
+        /// Such as `namespace` or `chroot`.
+        isolation: String,
+        /// Why it is not a stronger one, and what it does not fence off.
+        #[serde(default)]
+        remarks: Vec<String>,
+    },
     /// A step was not cached, and its command starts.
     StepExecuting { step: u32 },
     /// The reason why a step was not cached.
@@ -311,6 +319,7 @@ mod tests {
                 BuildEvent::Planned { stages: vec![bare] },
             ],
             [started(true), started(false)],
+            twice(BuildEvent::Isolation { isolation: text("i"), remarks: vec![text("r")] }),
             twice(BuildEvent::StepExecuting { step: 1 }),
             twice(BuildEvent::StepExplained { step: 1, reason: text("r") }),
             [output(Some(text("t")), Some(text("b"))), output(None, None)],

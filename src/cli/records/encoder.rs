@@ -100,6 +100,10 @@ impl EventEncoder {
             Event::Explained { step, reason } => {
                 BuildEvent::StepExplained { step: step.0, reason: reasons::text(reason) }
             }
+            Event::Isolated { isolation, remarks } => BuildEvent::Isolation {
+                isolation: isolation.name().to_owned(),
+                remarks: remarks.clone(),
+            },
             Event::Executing { step } => BuildEvent::StepExecuting { step: step.0 },
             Event::Progress { step, done_bytes, total_bytes } => {
                 let reported = self.reported.get(step);

@@ -35,6 +35,8 @@ pub(super) struct Recorded {
     pub(super) stages: Vec<PlannedStage>,
     /// Steps by number, in the order in which they started.
     pub(super) steps: BTreeMap<u32, RecordedStep>,
+    /// Name of the isolation of steps, if one was executed.
+    pub(super) isolation: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) diagnostics: Vec<LocatedDiagnostic>,
     /// Files that were written and images that were pushed.
@@ -165,6 +167,7 @@ impl Recorded {
                 let this = RecordedStep { name, instruction, place, started, ..Default::default() };
                 self.steps.insert(step, this);
             }
+            BuildEvent::Isolation { isolation, .. } => self.isolation = Some(isolation),
             BuildEvent::StepExecuting { step } => self.step(step).execute(seconds_of(line)),
             BuildEvent::StepExplained { step, reason } => self.step(step).reason = Some(reason),
             BuildEvent::Output { step, text, base64, .. } if logs != Logs::Skip => {

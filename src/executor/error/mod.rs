@@ -373,7 +373,10 @@ impl From<Diagnostic> for BuildError {
 /// other errors, such as ENOTDIR for a mount point below a file.
 fn is_of_machine(error: &SandboxError) -> bool {
     let (SandboxError::Setup { source, .. } | SandboxError::Overlay { source, .. }) = error else {
-        return matches!(error, SandboxError::NoUserNamespace { .. });
+        return matches!(
+            error,
+            SandboxError::NoUserNamespace { .. } | SandboxError::NoIsolation { .. }
+        );
     };
     let answer = Errno::from_io_error(source);
     answer.is_some_and(|answer| {

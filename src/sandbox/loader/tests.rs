@@ -6,7 +6,9 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::elf::{MAX_PROGRAM_HEADERS, PAGE};
+use super::plan::Loading;
 use super::script::{Operation, map};
+use super::stack::ReadMemory;
 use super::*;
 use crate::sandbox::sys::loader::{DATA_ADDRESS, SCRIPT_BYTES};
 

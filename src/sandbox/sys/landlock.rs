@@ -64,7 +64,19 @@ const FILE_ACCESS: [(libc::c_long, u64); 4] =
 /// The rights on a file that is not a directory: execute, write, read, truncate, device control.
 const ON_FILES: u64 = 0b111 | 1 << 14 | 1 << 15;
 /// The version that has scopes, Linux 6.12.
-const SCOPES: libc::c_long = 6;
+pub(in crate::sandbox) const SCOPES: libc::c_long = 6;
+
+/// Returns the version of the kernel's interface. landlock_create_ruleset(2), Linux 5.13.
+///
+/// # Errors
+/// `NOSYS` or `OPNOTSUPP` where the kernel lacks Landlock.
+pub(in crate::sandbox) fn version() -> rustix::io::Result<libc::c_long> {
+    let no_attributes = std::ptr::null::<RulesetAttributes>();
+    // SAFETY: with this flag the kernel reads no attributes and returns a number.
+    super::checked(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, no_attributes, 0_usize, VERSION)
+    })
+}
 
 /// The rights on files of which a rule grants some: all that the kernel knows.
 #[derive(Debug, Clone, Copy)]
@@ -87,11 +99,7 @@ pub(in crate::sandbox) fn fence(
     directories: &[BorrowedFd<'_>],
     fences_sockets: bool,
 ) -> rustix::io::Result<OwnedFd> {
-    let no_attributes = std::ptr::null::<RulesetAttributes>();
-    // SAFETY: with this flag the kernel reads no attributes and returns a number.
-    let version = super::checked(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, no_attributes, 0_usize, VERSION)
-    })?;
+    let version = version()?;
     let known = FILE_ACCESS.iter().filter(|(since, _)| version >= *since);
     let access = FileAccess(known.map(|(_, bits)| bits).fold(0, |all, bits| all | bits));
     let sockets = if fences_sockets { SCOPE_ABSTRACT_UNIX_SOCKET } else { 0 };

@@ -31,6 +31,7 @@ pub(super) fn to_json(build: &RecordedBuild) -> Value {
         "target": requested.target,
         "platforms": requested.platforms,
         "names": requested.names,
+        "isolation": build.recorded.isolation,
         "image": image,
         "message": message,
     })

@@ -106,6 +106,7 @@ impl Model {
             }
             Event::Finished { step, outcome, took } => self.finish(*step, *outcome, *took),
             Event::Warning { .. }
+            | Event::Isolated { .. }
             | Event::Note { .. }
             | Event::Wrote { .. }
             | Event::Pushed { .. } => {
