@@ -43,3 +43,4 @@ mod inspect;
 mod install;
 mod isolation;
 mod isolation_fences;
+mod isolation_kills;

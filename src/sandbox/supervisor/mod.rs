@@ -6,7 +6,8 @@
 //! - `calls`: the calls, and the filter.
 //! - `target`: memory, descriptors and working directory of the calling process.
 //! - `lookup`, `mounts`: paths as the step sees them.
-//! - `files`, `metadata`, `permissions`, `stat_layout`: what the calls do.
+//! - `open`, `new_files`, `names`, `directories`, `status`, `changes`, `xattrs`: what the calls do;
+//!   `permissions` and `lower_files` check and prepare it.
 //! - `identity`: user and group ids of processes that all run as one user.
 //! - `redirect`, `execute`: calls that the process must make itself, with a translated path.
 //!
@@ -14,18 +15,23 @@
 //! read. It makes the step see its root; what the step may do is the kernel's decision.
 
 mod calls;
+mod changes;
+mod directories;
 mod execute;
-mod files;
 mod identity;
 mod lookup;
 mod lower_files;
-mod metadata;
 mod mounts;
+mod names;
+mod new_files;
+mod open;
 mod permissions;
 mod program_copies;
 mod redirect;
 mod stat_layout;
+mod status;
 mod target;
+mod xattrs;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

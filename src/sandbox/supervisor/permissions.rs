@@ -76,6 +76,14 @@ impl Supervisor {
         if may(state, &self.files.of(&found.stat), access) { Ok(()) } else { Err(Errno::ACCESS) }
     }
 
+    /// Checks that a process may execute a file.
+    pub(super) fn check_executable(&self, target: Target, found: &Found) -> Result<()> {
+        if found.file_type() != FileType::RegularFile {
+            return Err(Errno::ACCESS);
+        }
+        self.check(found, &self.state(target), EXECUTE)
+    }
+
     /// Checks that the process may create and remove names in a directory.
     pub(super) fn check_directory(
         &self,
