@@ -127,9 +127,10 @@ impl SandboxError {
 
 /// Returns the text of [`SandboxError::NoIsolation`]: one line for a single cause, else one each.
 fn no_isolation(choice: IsolationChoice, refusals: &[Refusal]) -> String {
-    let head = match choice {
-        IsolationChoice::Auto => "no isolation of steps is permitted here".to_owned(),
-        _ => format!("isolation `{}` is not permitted here", choice.name()),
+    let head = if choice == IsolationChoice::Auto {
+        "no isolation of steps is permitted here".to_owned()
+    } else {
+        format!("isolation `{}` is not permitted here", choice.name())
     };
     match refusals {
         [only] => format!("{head}: {only}"),
