@@ -126,10 +126,10 @@ impl Fence {
 
     const fn weakness(self) -> &'static str {
         match self {
-            Self::Signals => "steps can see other processes",
-            Self::Files => "steps can see and signal other processes of this user",
+            Self::Signals => "steps can see ids of other processes",
+            Self::Files => "steps can signal other processes of this user",
             Self::None => {
-                "steps can see, signal and trace other processes of this user; this kernel has no Landlock"
+                "steps can signal and trace other processes of this user; this kernel has no Landlock"
             }
         }
     }
@@ -346,11 +346,11 @@ mod tests {
         assert_eq!(of(Isolation::Namespace, false, Fence::None), "");
         assert_eq!(
             of(Isolation::Chroot, true, Fence::Files),
-            "namespaces are not permitted here; steps can see and signal other processes of this user"
+            "namespaces are not permitted here; steps can signal other processes of this user"
         );
         assert_eq!(
             of(Isolation::Emulated, false, Fence::Signals),
-            "owners of files are emulated; steps can see other processes"
+            "owners of files are emulated; steps can see ids of other processes"
         );
         assert!(Fence::None < Fence::Files && Fence::Files < Fence::Signals);
     }

@@ -317,7 +317,7 @@ const IMAGES: &[(&str, &str)] = &[
          RUN set -e; cat /proc/self/status > /dev/null; readlink /proc/self/exe > /facts; \
              cd /proc/self; ls | grep -x -e status -e maps -e fd >> /facts; \
              readlink /proc/self/root >> /facts; \
-             tr '\\0' ' ' < /proc/self/cmdline >> /facts; test -d /proc/1; test -d /proc/$$; \
+             tr '\\0' ' ' < /proc/self/cmdline >> /facts; test -d /proc/$$; \
              head -c 4 /proc/meminfo >> /facts; cat /proc/sys/kernel/ostype >> /facts; \
              test -d /sys/kernel; ! echo 1 > /proc/sys/kernel/sysrq; umask >> /facts\n",
     ),

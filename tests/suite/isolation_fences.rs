@@ -136,6 +136,39 @@ fn priv_step_reads_and_changes_no_file_outside_its_root() {
 }
 
 #[test]
+fn priv_step_reads_no_environment_of_other_processes() {
+    check("for pid in $outside; do cat /proc/$pid/environ /proc/$pid/task/$pid/environ; done");
+}
+
+#[test]
+fn priv_step_reads_no_memory_of_other_processes() {
+    check(
+        "for pid in $outside; do
+           for file in mem maps auxv; do
+             ( : < /proc/$pid/$file ) && cat /proc/$pid/$file | head -c 1 | grep -q . && echo $file: SUCCEEDED
+           done
+           ( : 3<> /proc/$pid/mem ) 2>/dev/null && echo write mem: SUCCEEDED
+           attack readv $pid 400000
+         done",
+    );
+}
+
+#[test]
+fn priv_step_uses_no_descriptors_and_directories_of_other_processes() {
+    check(
+        "for pid in $outside; do
+           for link in /proc/$pid/cwd /proc/$pid/task/$pid/cwd /proc/$pid/fd/*; do
+             ls -d $link/. && echo $link: SUCCEEDED
+             cat $link/canary $link/../canary
+           done
+           ls /proc/$pid/fd | grep . && echo list: SUCCEEDED
+           cat /proc/$pid/root$scratch/canary
+           attack getfd $pid
+         done",
+    );
+}
+
+#[test]
 fn priv_step_traces_no_other_process() {
     check("for pid in $outside; do attack attach $pid; attack seize $pid; done");
 }

@@ -309,6 +309,9 @@ impl Supervisor {
                 }
                 continue;
             }
+            if is_in_proc && id_of(&current)?.inode == PROC_ROOT_INODE {
+                check_proc_entry(target, &name)?;
+            }
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let next = rustix::fs::openat(&current, name.as_slice(), flags, Mode::empty())?;
             let stat = rustix::fs::fstat(&next)?;
@@ -437,6 +440,16 @@ fn own_entry(target: Target, directory: &OwnedFd, name: &[u8]) -> Result<Option<
     } else {
         vec![pid.clone().into_bytes(), b"task".to_vec(), pid.into_bytes()]
     }))
+}
+
+/// Checks that a step may see `name` in the root of `/proc`: not the directory of a process outside. The
+/// kernel would check the rights of the supervisor, which is a thread of rbuild.
+fn check_proc_entry(target: Target, name: &[u8]) -> Result<()> {
+    let number = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+    match number {
+        Some(number) if !target.shares_step_with(Target::new(number)?) => Err(Errno::NOENT),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Returns whether a link in `/proc` leads to an object itself, not to a path

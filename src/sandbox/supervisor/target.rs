@@ -24,6 +24,9 @@ const FIRST_READ_BYTES: u64 = 256;
 /// Maximum size of `/proc/PID/status`, which has a line for each group.
 const MAX_STATUS_BYTES: u64 = 1 << 20;
 
+/// Maximum number of ancestors of a process in a step.
+const MAX_ANCESTORS: u32 = 10_000;
+
 /// The thread that waits for the answer to its system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target {
@@ -146,6 +149,29 @@ impl Target {
     pub(super) fn thread_group(self) -> u32 {
         let number = self.status("Tgid").and_then(|words| words.parse().ok());
         number.unwrap_or_else(|| self.pid.as_raw_nonzero().get().cast_unsigned())
+    }
+
+    /// Returns whether another process or thread belongs to the same step: both descend from one child
+    /// of rbuild, the step's reaper, which is no part of the step.
+    pub(super) fn shares_step_with(self, other: Self) -> bool {
+        if self == other {
+            return true;
+        }
+        let Some(reaper) = other.reaper() else { return false };
+        other.thread_group() != reaper && self.reaper() == Some(reaper)
+    }
+
+    /// Returns the ancestor of this process whose parent is rbuild.
+    fn reaper(self) -> Option<u32> {
+        let mut process = self.thread_group();
+        for _ in 0..MAX_ANCESTORS {
+            let parent = Self::new(process).ok()?.status("PPid")?.parse().ok()?;
+            if parent == std::process::id() {
+                return Some(process);
+            }
+            process = parent;
+        }
+        None
     }
 
     /// Returns the id for file systems of the line `Uid` or `Gid` of its status.
