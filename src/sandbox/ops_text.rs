@@ -16,10 +16,7 @@ impl fmt::Display for SetupOp {
             Self::Terminals => write!(f, "mount the step's terminals on {DEV_PTS}"),
             Self::Filesystem { kind, options, flags, target } => {
                 write!(f, "mount {kind} on {target} (")?;
-                options.iter().try_for_each(|(key, value)| match value.as_str() {
-                    "" => write!(f, "{key},"),
-                    value => write!(f, "{key}={value},"),
-                })?;
+                write_options(f, options)?;
                 write!(f, "{flags})")
             }
             Self::Sys { read_only } => write!(f, "mount /sys ({})", access(*read_only)),
@@ -81,6 +78,13 @@ impl fmt::Display for MountFlags {
             Self::NoSuidExecDev => "nosuid,noexec,nodev",
         })
     }
+}
+
+fn write_options(f: &mut fmt::Formatter<'_>, options: &[(&str, String)]) -> fmt::Result {
+    options.iter().try_for_each(|(key, value)| match value.as_str() {
+        "" => write!(f, "{key},"),
+        value => write!(f, "{key}={value},"),
+    })
 }
 
 fn write_limit(f: &mut fmt::Formatter<'_>, limit: &Limit) -> fmt::Result {

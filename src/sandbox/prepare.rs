@@ -98,11 +98,7 @@ fn prepare<'a>(
         SetupOp::ReadOnly(path) => PreparedOp::ReadOnly(c_strings::try_new(path)?),
         SetupOp::Blanks => PreparedOp::Blanks,
         SetupOp::Mask(path) => PreparedOp::Mask(c_strings::try_new(path)?),
-        SetupOp::Locate { index, path, read_only } => PreparedOp::Locate {
-            mount: source(mounts, *index)?,
-            path: c_strings::try_new(path)?,
-            attributes: if *read_only { mount::READ_ONLY } else { 0 },
-        },
+        SetupOp::Locate { index, path, read_only } => locate(mounts, *index, path, *read_only)?,
         SetupOp::Bind { index, target, .. } => {
             PreparedOp::Bind { mount: source(mounts, *index)?, target: MountTarget::new(target)? }
         }
@@ -137,6 +133,19 @@ fn prepare<'a>(
             PreparedOp::Supervise(supervisor::filter(inputs.rules.ok_or(Errno::INVAL)?))
         }
         SetupOp::Verify => PreparedOp::Verify(expected(inputs.spec, inputs.rules)?),
+    })
+}
+
+fn locate<'a>(
+    mounts: &[Option<Arc<OwnedFd>>],
+    index: usize,
+    path: &Path,
+    read_only: bool,
+) -> rustix::io::Result<PreparedOp<'a>> {
+    Ok(PreparedOp::Locate {
+        mount: source(mounts, index)?,
+        path: c_strings::try_new(path)?,
+        attributes: if read_only { mount::READ_ONLY } else { 0 },
     })
 }
 

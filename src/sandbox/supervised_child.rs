@@ -93,7 +93,9 @@ impl<'a> SupervisedChild<'a> {
         } else if spec.insecure {
             own
         } else {
-            own.intersection(caps::DOCKER_DEFAULT)
+            // A process with this right leaves the root: it changes its root again, but not its working
+            // directory (chroot(2)).
+            own.intersection(caps::DOCKER_DEFAULT).difference(CapabilitySet::SYS_CHROOT)
         };
         Ok(Self {
             root: rootfs.as_fd(),

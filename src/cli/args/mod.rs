@@ -192,10 +192,10 @@ impl Command {
 
     /// Returns whether it may run steps of RUN or other commands in an image.
     pub(super) fn runs_steps(&self) -> bool {
-        match self {
-            Self::Build(build) => build.inspection().is_none(),
-            command => matches!(command, Self::Enter(_)),
+        if let Self::Build(build) = self {
+            return build.inspection().is_none();
         }
+        matches!(self, Self::Enter(_))
     }
 
     /// Returns whether the command handles layers, and so needs root, at least of a user namespace

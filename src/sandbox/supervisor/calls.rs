@@ -125,8 +125,11 @@ const CALLS: &[Call] = &[
     call(libc::SYS_umask, When::Owners, Supervisor::umask),
     call(libc::SYS_capget, When::Owners, Supervisor::capget),
     call(libc::SYS_capset, When::Owners, Supervisor::capset),
-    call(libc::SYS_bind, When::Translated, Supervisor::bind),
-    call(libc::SYS_connect, When::Translated, Supervisor::connect),
+    call(libc::SYS_bind, When::Paths, Supervisor::bind),
+    call(libc::SYS_connect, When::Paths, Supervisor::connect),
+    call_if(libc::SYS_sendto, When::Paths, Condition::NonZero(4), Supervisor::sendto),
+    call(libc::SYS_sendmsg, When::Paths, Supervisor::sendmsg),
+    call(libc::SYS_sendmmsg, When::Paths, Supervisor::sendmmsg),
     call(libc::SYS_inotify_add_watch, When::Translated, Supervisor::inotify_add_watch),
 ];
 

@@ -182,7 +182,7 @@ impl Supervisor {
     /// Returns the state of a process.
     pub(super) fn state(&self, target: Target) -> Arc<ProcessState> {
         if !self.rules.emulates_owners {
-            return self.states.first();
+            return self.real_state(target);
         }
         if target.pid == rustix::process::getpid() {
             return self.states.root();
@@ -190,6 +190,21 @@ impl Supervisor {
         let limit = process::soft_limit(target.pid, CARRIER).ok();
         let number = limit.and_then(|limit| limit.checked_sub(FIRST_STATE));
         number.and_then(|number| self.states.get(number)).unwrap_or_else(|| self.states.first())
+    }
+
+    /// Returns the ids that a process really has: it must not access more than it may because the
+    /// supervisor, as root, opens files in its place.
+    fn real_state(&self, target: Target) -> Arc<ProcessState> {
+        if !self.rules.has_mounts || target.is_roots() {
+            return self.states.root();
+        }
+        let id = |name| target.status_id(name).map_or(Ids::all(UNCHANGED), Ids::all);
+        Arc::new(ProcessState {
+            uid: id("Uid"),
+            gid: id("Gid"),
+            groups: target.status_groups(),
+            ..ProcessState::clone(&self.states.root())
+        })
     }
 
     pub(super) fn set_state(&mut self, target: Target, state: ProcessState) -> Result<()> {
@@ -228,7 +243,7 @@ impl Supervisor {
     }
 
     fn report(&self, call: &Notification, of: fn(&ProcessState) -> u32) -> Answer {
-        Ok(Reply::Value(of(&*self.state(Target::new(call.pid)?)).into()))
+        Ok(Reply::Value(of(&self.state(Target::new(call.pid)?)).into()))
     }
 
     pub(super) fn getresuid(&mut self, call: &Notification) -> Answer {

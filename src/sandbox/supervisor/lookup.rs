@@ -1,9 +1,7 @@
 //! Looks up a path as a step sees it: below its root, through its mounts.
 //!
-//! Most lookups are one openat2(2) with `RESOLVE_IN_ROOT`. The others walk from directory to directory,
-//! as path_resolution(7) describes.
+//! Most lookups are one openat2(2) with `RESOLVE_IN_ROOT`; `walk` does the others.
 
-use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -14,12 +12,8 @@ use super::Supervisor;
 use super::identity::ProcessState;
 use super::mounts::{VirtualMount, below, id_at, id_of, path_of};
 use super::target::{AT_FDCWD, Target};
+use super::walk::{Last, Walk, Walked};
 use crate::sandbox::attributes::FileId;
-
-/// Maximum number of links that a lookup follows (`MAXSYMLINKS`, include/linux/namei.h).
-const MAX_LINKS: u32 = 40;
-/// The inode number of the root of a proc file system (`PROC_ROOT_INO`).
-const PROC_ROOT_INODE: u64 = 1;
 
 /// The object that a lookup found.
 #[derive(Debug)]
@@ -64,26 +58,6 @@ pub(super) struct Name {
     pub(super) wants_directory: bool,
 }
 
-/// A directory from which a lookup starts.
-struct Start {
-    directory: OwnedFd,
-    mount: Option<usize>,
-}
-
-/// The treatment of the last component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
-    Follow,
-    NoFollow,
-    /// It is not looked up.
-    Parent,
-}
-
-enum Walked {
-    Found(Found),
-    Name(Name),
-}
-
 impl Supervisor {
     /// Finds the object at `path`. A relative path starts at `directory`, or at the working directory.
     pub(super) fn find(
@@ -103,7 +77,7 @@ impl Supervisor {
             return Ok(found);
         }
         let last = if follows { Last::Follow } else { Last::NoFollow };
-        match self.walk(target, directory, path, last, &state)? {
+        match Walk::start(self, target, &state, (directory, path))?.run(last)? {
             Walked::Found(found) => Ok(found),
             Walked::Name(_) => Err(Errno::NOENT),
         }
@@ -129,7 +103,7 @@ impl Supervisor {
             return Err(Errno::NOENT);
         }
         let state = self.state(target);
-        match self.walk(target, directory, path, Last::Parent, &state)? {
+        match Walk::start(self, target, &state, (directory, path))?.run(Last::Parent)? {
             Walked::Name(name) => Ok(name),
             Walked::Found(_) => Err(Errno::NOENT),
         }
@@ -232,133 +206,6 @@ impl Supervisor {
         longest.map(|(mount, rest)| join(&mount.target, rest))
     }
 
-    fn start(
-        &self,
-        target: Target,
-        directory: i32,
-        path: &[u8],
-        state: &ProcessState,
-    ) -> Result<Start> {
-        if path.first() == Some(&b'/') {
-            return self.root_start(state);
-        }
-        let directory = match directory {
-            AT_FDCWD => target.working_directory()?,
-            number => target.descriptor(number)?,
-        };
-        let mount = self.mount_of(&directory);
-        Ok(Start { directory, mount })
-    }
-
-    fn root_start(&self, state: &ProcessState) -> Result<Start> {
-        if state.root.is_empty() {
-            let directory = rustix::io::fcntl_dupfd_cloexec(&self.root, 3)?;
-            return Ok(Start { directory, mount: None });
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let path = state.root.as_slice();
-        let directory = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), within)?;
-        Ok(Start { directory, mount: None })
-    }
-
-    fn walk(
-        &self,
-        target: Target,
-        directory: i32,
-        path: &[u8],
-        last: Last,
-        state: &ProcessState,
-    ) -> Result<Walked> {
-        let Start { directory: mut current, mut mount } =
-            self.start(target, directory, path, state)?;
-        let root = if state.root.is_empty() {
-            self.root_id
-        } else {
-            id_of(&self.root_start(state)?.directory)?
-        };
-        let mut queue: VecDeque<Vec<u8>> = components(path);
-        let mut wants_directory = path.last() == Some(&b'/');
-        let mut n_links = 0_u32;
-        let mut is_magic = false;
-        while let Some(name) = queue.pop_front() {
-            let is_last = queue.is_empty();
-            self.check_search(target, &current, mount, state)?;
-            if name == b".." {
-                (current, mount) = self.parent_of(current, mount, root)?;
-                continue;
-            }
-            if is_last && last == Last::Parent {
-                let name = CString::new(name).map_err(|_error| Errno::INVAL)?;
-                return Ok(Walked::Name(Name { directory: current, name, mount, wants_directory }));
-            }
-            if let Some(over) = self.covering(&current, &name) {
-                let covering = self.mounts.get(over).ok_or(Errno::IO)?;
-                current = rustix::io::fcntl_dupfd_cloexec(&covering.source, 3)?;
-                mount = Some(over);
-                is_magic = false;
-                if !is_last && !is_directory(&current)? {
-                    return Err(Errno::NOTDIR);
-                }
-                continue;
-            }
-            let is_in_proc = mount.and_then(|at| self.mounts.get(at)).is_some_and(|at| at.is_proc);
-            if is_in_proc && let Some(own) = own_entry(target, &current, &name)? {
-                for part in own.into_iter().rev() {
-                    queue.push_front(part);
-                }
-                continue;
-            }
-            if is_in_proc && id_of(&current)?.inode == PROC_ROOT_INODE {
-                check_proc_entry(target, &name)?;
-            }
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let next = rustix::fs::openat(&current, name.as_slice(), flags, Mode::empty())?;
-            let stat = rustix::fs::fstat(&next)?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-                if !is_last && FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                    return Err(Errno::NOTDIR);
-                }
-                is_magic = false;
-                current = next;
-                continue;
-            }
-            if is_last && last == Last::NoFollow && !wants_directory {
-                return Ok(Walked::Found(Found { file: next, stat, mount, is_magic: false }));
-            }
-            n_links = n_links.saturating_add(1);
-            if n_links > MAX_LINKS {
-                return Err(Errno::LOOP);
-            }
-            if is_in_proc && is_magic_link(&current, &name) {
-                current = self.follow_magic(target, &current, &name)?;
-                mount = self.mount_of(&current);
-                is_magic = true;
-                continue;
-            }
-            let link = rustix::fs::readlinkat(&next, c"", Vec::new())?.into_bytes();
-            if link.first() == Some(&b'/') {
-                Start { directory: current, mount } = self.root_start(state)?;
-            }
-            if is_last && link.last() == Some(&b'/') {
-                wants_directory = true;
-            }
-            for part in components(&link).into_iter().rev() {
-                queue.push_front(part);
-            }
-        }
-        let stat = rustix::fs::fstat(&current)?;
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if wants_directory && !is_directory {
-            return Err(Errno::NOTDIR);
-        }
-        if last == Last::Parent {
-            let name = CString::default();
-            return Ok(Walked::Name(Name { directory: current, name, mount, wants_directory }));
-        }
-        Ok(Walked::Found(Found { file: current, stat, mount, is_magic }))
-    }
-
     /// Returns the mount whose mount point is `name` in `directory`.
     pub(super) fn covering(&self, directory: &OwnedFd, name: &[u8]) -> Option<usize> {
         if self.mounts.is_empty() {
@@ -400,7 +247,12 @@ impl Supervisor {
         Ok((rustix::fs::openat(&current, c"..", flags, Mode::empty())?, mount))
     }
 
-    fn follow_magic(&self, target: Target, directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    pub(super) fn follow_magic(
+        &self,
+        target: Target,
+        directory: &OwnedFd,
+        name: &[u8],
+    ) -> Result<OwnedFd> {
         match name {
             b"root" => return rustix::io::fcntl_dupfd_cloexec(&self.root, 3),
             b"exe" if self.rules.translates_paths => {
@@ -412,43 +264,6 @@ impl Supervisor {
             _ => {}
         }
         rustix::fs::openat(directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-    }
-}
-
-/// Splits a path into its components. `.` has no effect.
-fn components(path: &[u8]) -> VecDeque<Vec<u8>> {
-    let parts = path.split(|byte| *byte == b'/');
-    parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
-}
-
-fn is_directory(file: &OwnedFd) -> Result<bool> {
-    let stat = rustix::fs::fstat(file)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-}
-
-/// Replaces `self` and `thread-self` of `/proc`, which would lead to the supervisor (proc(5)).
-fn own_entry(target: Target, directory: &OwnedFd, name: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
-    if name != b"self" && name != b"thread-self" {
-        return Ok(None);
-    }
-    if id_of(directory)?.inode != PROC_ROOT_INODE {
-        return Ok(None);
-    }
-    let pid = target.pid.as_raw_nonzero().to_string();
-    Ok(Some(if name == b"self" {
-        vec![pid.into_bytes()]
-    } else {
-        vec![pid.clone().into_bytes(), b"task".to_vec(), pid.into_bytes()]
-    }))
-}
-
-/// Checks that a step may see `name` in the root of `/proc`: not the directory of a process outside. The
-/// kernel would check the rights of the supervisor, which is a thread of rbuild.
-fn check_proc_entry(target: Target, name: &[u8]) -> Result<()> {
-    let number = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
-    match number {
-        Some(number) if !target.shares_step_with(Target::new(number)?) => Err(Errno::NOENT),
-        Some(_) | None => Ok(()),
     }
 }
 

@@ -5,11 +5,11 @@
 //!
 //! - `calls`: the calls, and the filter.
 //! - `target`: memory, descriptors and working directory of the calling process.
-//! - `lookup`, `mounts`: paths as the step sees them.
+//! - `lookup`, `walk`, `mounts`: paths as the step sees them.
 //! - `open`, `new_files`, `names`, `directories`, `status`, `changes`, `xattrs`: what the calls do;
 //!   `permissions` and `lower_files` check and prepare it.
 //! - `identity`: user and group ids of processes that all run as one user.
-//! - `redirect`, `execute`: calls that the process must make itself, with a translated path.
+//! - `redirect`, `sockets`, `execute`, `program_copies`: calls that the process must make itself, with a translated path.
 //!
 //! The supervisor is no security boundary: another thread of the process can change a path after it was
 //! read. It makes the step see its root; what the step may do is the kernel's decision.
@@ -28,9 +28,11 @@ mod open;
 mod permissions;
 mod program_copies;
 mod redirect;
+mod sockets;
 mod stat_layout;
 mod status;
 mod target;
+mod walk;
 mod xattrs;
 
 use std::collections::{HashMap, HashSet};
@@ -277,9 +279,8 @@ impl Supervisor {
     }
 
     fn serve(&mut self, call: &Notification) {
-        let answer = if self.expected.remove(&call.pid) == Some(call.number) {
-            Err(Stop::Proceed)
-        } else if call.arch != calls::NATIVE {
+        let is_redirected = self.expected.remove(&call.pid) == Some(call.number);
+        let answer = if is_redirected || call.arch != calls::NATIVE {
             Err(Stop::Proceed)
         } else {
             match calls::handler(call.number) {
@@ -326,9 +327,27 @@ impl Supervisor {
         found.is_magic || self.acts_in(found.mount)
     }
 
-    fn lookup_failed(&self, errno: Errno) -> Stop {
+    /// Returns whether a path starts at a directory of a mount. The kernel must not look it up: for it that
+    /// directory is outside of the root of the process, and `..` leads to the machine's files.
+    fn starts_in_mount(&self, target: Target, directory: i32, path: &[u8]) -> bool {
+        if self.mounts.is_empty() || self.rules.translates_paths || path.first() == Some(&b'/') {
+            return false;
+        }
+        let start = match directory {
+            target::AT_FDCWD => target.working_directory(),
+            number => target.descriptor(number),
+        };
+        // A directory that cannot be read is one of a process that cannot enter a mount.
+        start.is_ok_and(|start| self.mount_of(&start).is_some())
+    }
+
+    fn lookup_failed(&self, errno: Errno, starts_in_mount: bool) -> Stop {
         let is_denied = self.rules.emulates_owners && errno == Errno::ACCESS;
-        if self.rules.translates_paths || is_denied { Stop::Fail(errno) } else { Stop::Proceed }
+        if self.rules.translates_paths || is_denied || starts_in_mount {
+            Stop::Fail(errno)
+        } else {
+            Stop::Proceed
+        }
     }
 
     /// Finds an object to act on.
@@ -339,10 +358,11 @@ impl Supervisor {
         path: &[u8],
         follows: bool,
     ) -> std::result::Result<Found, Stop> {
+        let starts_in_mount = self.starts_in_mount(target, directory, path);
         match self.find(target, directory, path, follows) {
-            Ok(found) if self.acts_on(&found) => Ok(found),
+            Ok(found) if starts_in_mount || self.acts_on(&found) => Ok(found),
             Ok(_) => Err(Stop::Proceed),
-            Err(errno) => Err(self.lookup_failed(errno)),
+            Err(errno) => Err(self.lookup_failed(errno, starts_in_mount)),
         }
     }
 
@@ -366,7 +386,7 @@ impl Supervisor {
         match found {
             Ok(found) if self.rules.emulates_owners => Ok(found),
             Ok(_) => Err(Stop::Proceed),
-            Err(errno) => Err(self.lookup_failed(errno)),
+            Err(errno) => Err(self.lookup_failed(errno, false)),
         }
     }
 
@@ -401,7 +421,8 @@ impl Supervisor {
     /// Finds a name to create or remove.
     fn name(&self, target: Target, directory: i32, path: &[u8]) -> std::result::Result<Name, Stop> {
         let name = self.name_any(target, directory, path)?;
-        if self.acts_in(name.mount) { Ok(name) } else { Err(Stop::Proceed) }
+        let acts = self.acts_in(name.mount) || self.starts_in_mount(target, directory, path);
+        if acts { Ok(name) } else { Err(Stop::Proceed) }
     }
 
     fn name_any(
@@ -410,7 +431,9 @@ impl Supervisor {
         directory: i32,
         path: &[u8],
     ) -> std::result::Result<Name, Stop> {
-        self.find_name(target, directory, path).map_err(|errno| self.lookup_failed(errno))
+        self.find_name(target, directory, path).map_err(|errno| {
+            self.lookup_failed(errno, self.starts_in_mount(target, directory, path))
+        })
     }
 
     fn is_mount_point(&self, name: &Name) -> bool {

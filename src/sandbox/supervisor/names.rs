@@ -133,14 +133,17 @@ impl Supervisor {
     ) -> Answer {
         let target = Target::new(call.pid)?;
         let (from_path, to_path) = (self.path(target, from.1)?, self.path(target, to.1)?);
-        let from = self.name_any(target, from.0, &from_path)?;
-        let to = self.name_any(target, to.0, &to_path)?;
+        let (from_directory, to_directory) = (from.0, to.0);
+        let from = self.name_any(target, from_directory, &from_path)?;
+        let to = self.name_any(target, to_directory, &to_path)?;
         if let Ok(file) = self.open_new(&from)
             && from.mount.is_none()
         {
             self.check_rename(file.as_fd(), &rustix::fs::fstat(&file)?)?;
         }
-        if !self.acts_in(from.mount) && !self.acts_in(to.mount) {
+        let starts_in_mount = self.starts_in_mount(target, from_directory, &from_path)
+            || self.starts_in_mount(target, to_directory, &to_path);
+        if !starts_in_mount && !self.acts_in(from.mount) && !self.acts_in(to.mount) {
             return Err(Stop::Proceed);
         }
         for name in [&from, &to] {

@@ -150,7 +150,14 @@ impl Supervisor {
         let wanted = raw & 0o7777 & !self.umask_of(target, &state);
         let kind = match FileType::from_raw_mode(raw) {
             FileType::Unknown if raw & 0o170_000 == 0 => FileType::RegularFile,
-            kind => kind,
+            kind @ (FileType::RegularFile
+            | FileType::Directory
+            | FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown) => kind,
         };
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
         if is_device && !state.is_privileged() {

@@ -111,8 +111,9 @@ impl Supervisor {
         let creates = flags.contains(OFlags::CREATE) && !flags.contains(OFlags::PATH);
         let is_new = creates && flags.contains(OFlags::EXCL);
         let follows = !flags.contains(OFlags::NOFOLLOW) && !is_new;
+        let starts_in_mount = self.starts_in_mount(target, directory, path);
         match self.find(target, directory, path, follows) {
-            Ok(found) if !self.acts_on(&found) => {
+            Ok(found) if !starts_in_mount && !self.acts_on(&found) => {
                 if arguments.access() & WRITE != 0 {
                     self.break_link(&found)?;
                 }
@@ -123,7 +124,7 @@ impl Supervisor {
             Err(Errno::NOENT) if creates => {
                 self.create_file(call, target, (directory, path), arguments, n_links)
             }
-            Err(errno) => Err(self.lookup_failed(errno)),
+            Err(errno) => Err(self.lookup_failed(errno, starts_in_mount)),
         }
     }
 
@@ -226,7 +227,12 @@ impl Supervisor {
         match FileType::from_raw_mode(attributes.mode) {
             FileType::CharacterDevice => {}
             FileType::BlockDevice => return Some(None),
-            _ => return None,
+            FileType::RegularFile
+            | FileType::Directory
+            | FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::Unknown => return None,
         }
         let number = (rustix::fs::major(attributes.device), rustix::fs::minor(attributes.device));
         Some(match number {

@@ -61,7 +61,7 @@ impl Supervisor {
         if !self.is_checked(mount, state) {
             return Ok(());
         }
-        let attributes = self.files.of(&rustix::fs::fstat(directory)?);
+        let attributes = self.seen_attributes(&rustix::fs::fstat(directory)?);
         if may(state, &attributes, EXECUTE) { Ok(()) } else { Err(Errno::ACCESS) }
     }
 
@@ -73,7 +73,11 @@ impl Supervisor {
         if found.is_magic || !self.is_checked(found.mount, state) && access & EXECUTE == 0 {
             return Ok(());
         }
-        if may(state, &self.files.of(&found.stat), access) { Ok(()) } else { Err(Errno::ACCESS) }
+        if may(state, &self.seen_attributes(&found.stat), access) {
+            Ok(())
+        } else {
+            Err(Errno::ACCESS)
+        }
     }
 
     /// Checks that a process may execute a file.
@@ -96,7 +100,7 @@ impl Supervisor {
         {
             return Err(Errno::ROFS);
         }
-        let attributes = self.files.of(&rustix::fs::fstat(directory)?);
+        let attributes = self.seen_attributes(&rustix::fs::fstat(directory)?);
         if self.is_checked(mount, state) && !may(state, &attributes, WRITE | EXECUTE) {
             return Err(Errno::ACCESS);
         }
@@ -117,6 +121,8 @@ impl Supervisor {
     /// Returns whether permissions are the supervisor's to check: not in `/proc`, where the kernel does.
     fn is_checked(&self, mount: Option<usize>, state: &ProcessState) -> bool {
         let is_proc = mount.and_then(|at| self.mounts.get(at)).is_some_and(|at| at.is_proc);
-        self.rules.emulates_owners && state.uid.filesystem != 0 && !is_proc
+        (self.rules.emulates_owners || self.rules.has_mounts)
+            && state.uid.filesystem != 0
+            && !is_proc
     }
 }

@@ -6,22 +6,19 @@
 
 use std::os::fd::AsFd as _;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
-use super::lookup::{Found, own_path};
+use super::lookup::Found;
 use super::mounts::path_of;
-use super::permissions::WRITE;
 use super::target::{AT_FDCWD, Target};
-use super::{Answer, Reply, Stop, Supervisor};
+use super::{Answer, Reply, Supervisor};
 use crate::sandbox::sys::notify::{self, Notification};
 use crate::sandbox::sys::trace::Traced;
 
 /// Bytes below the stack pointer that a function may use without moving it (System V ABI for x86-64,
 /// "The Stack Frame").
 const RED_ZONE_BYTES: u64 = 128;
-/// Maximum length of the path of a socket (`sun_path`, unix(7)).
-const MAX_SOCKET_PATH: usize = 108;
 
 /// Data for a call, and where its address goes.
 #[derive(Debug, Default)]
@@ -113,82 +110,6 @@ impl Supervisor {
         let mut outside = path_of(&found.file)?;
         outside.push(0);
         self.redirect(call, Redirection::with_path(outside, 1))
-    }
-
-    pub(super) fn connect(&mut self, call: &Notification) -> Answer {
-        let target = Target::new(call.pid)?;
-        let path = self.socket_path(target, call)?;
-        let found = self.locate(target, AT_FDCWD, &path, true)?;
-        if found.file_type() != FileType::Socket {
-            return Err(Errno::CONNREFUSED.into());
-        }
-        self.check(&found, &self.state(target), WRITE)?;
-        let outside = path_of(&found.file)?;
-        self.with_socket_path(call, outside)
-    }
-
-    pub(super) fn bind(&mut self, call: &Notification) -> Answer {
-        let target = Target::new(call.pid)?;
-        let path = self.socket_path(target, call)?;
-        let name = self.name(target, AT_FDCWD, &path)?;
-        if name.name.is_empty() {
-            return Err(Errno::ADDRINUSE.into());
-        }
-        self.check_directory(&name.directory, name.mount, &self.state(target))?;
-        let mut outside = path_of(&name.directory)?;
-        outside.push(b'/');
-        outside.extend_from_slice(name.name.as_bytes());
-        if outside.len() >= MAX_SOCKET_PATH {
-            let listener = self.listener.as_fd();
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let path = own_path(name.directory.as_fd());
-            let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-            let number = notify::add_descriptor(listener, call.id, directory.as_fd(), true, false)?;
-            outside = format!("/proc/self/fd/{number}/").into_bytes();
-            outside.extend_from_slice(name.name.as_bytes());
-        }
-        self.with_socket_path(call, outside)
-    }
-
-    /// Returns the path of a call's `sockaddr_un`; lets calls for other addresses proceed.
-    fn socket_path(
-        &self,
-        target: Target,
-        call: &Notification,
-    ) -> std::result::Result<Vec<u8>, Stop> {
-        let [_, address, len, ..] = call.args;
-        let len = usize::try_from(len & 0xffff_ffff).map_err(|_error| Errno::INVAL)?;
-        if len <= 2 || len > 2 + MAX_SOCKET_PATH {
-            return Err(Stop::Proceed);
-        }
-        let mut bytes = vec![0; len];
-        target.read_exact(address, &mut bytes)?;
-        let (family, path) = bytes.split_at_checked(2).ok_or(Errno::INVAL)?;
-        let is_local = family == u16::try_from(libc::AF_UNIX).unwrap_or(0).to_ne_bytes();
-        // An abstract address begins with a null byte.
-        if !is_local || path.first() == Some(&0) {
-            return Err(Stop::Proceed);
-        }
-        Ok(path.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
-    }
-
-    fn with_socket_path(&mut self, call: &Notification, path: Vec<u8>) -> Answer {
-        if path.len() >= MAX_SOCKET_PATH {
-            return Err(Errno::NAMETOOLONG.into());
-        }
-        let family = u16::try_from(libc::AF_UNIX).unwrap_or(0).to_ne_bytes();
-        let mut address = family.to_vec();
-        address.extend_from_slice(&path);
-        address.push(0);
-        let len = u64::try_from(address.len()).unwrap_or(0);
-        self.redirect(
-            call,
-            Redirection {
-                data: vec![(address, 1)],
-                arguments: vec![(2, len)],
-                ..Redirection::default()
-            },
-        )
     }
 }
 

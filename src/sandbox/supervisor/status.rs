@@ -1,6 +1,6 @@
 //! Calls that report attributes of files.
 
-use rustix::fs::{Access, AtFlags, CWD, StatxFlags};
+use rustix::fs::{Access, AtFlags, CWD, Stat, StatxFlags};
 
 use super::lookup::Found;
 use super::stat_layout::{stat_bytes, statfs_bytes, statx_bytes};
@@ -52,10 +52,14 @@ impl Supervisor {
 
     /// Returns the attributes that the step sees.
     pub(super) fn attributes(&self, found: &Found) -> Attributes {
+        self.seen_attributes(&found.stat)
+    }
+
+    /// Returns the attributes that the step sees of the file that `stat` describes.
+    pub(super) fn seen_attributes(&self, stat: &Stat) -> Attributes {
         if self.rules.emulates_owners {
-            return self.files.of(&found.stat);
+            return self.files.of(stat);
         }
-        let stat = &found.stat;
         Attributes { uid: stat.st_uid, gid: stat.st_gid, ..Attributes::on_disk(stat) }
     }
 

@@ -179,6 +179,19 @@ impl Target {
         self.status(name)?.split_ascii_whitespace().nth(3)?.parse().ok()
     }
 
+    /// Returns whether root owns it (proc_pid(5)).
+    pub(super) fn is_roots(self) -> bool {
+        let directory = self.proc_path("").and_then(|path| rustix::fs::stat(path.as_c_str()));
+        directory.is_ok_and(|stat| stat.st_uid == 0)
+            && self.status_id("Uid").is_none_or(|id| id == 0)
+    }
+
+    /// Returns its supplementary groups.
+    pub(super) fn status_groups(self) -> Vec<u32> {
+        let groups = self.status("Groups").unwrap_or_default();
+        groups.split_ascii_whitespace().filter_map(|gid| gid.parse().ok()).collect()
+    }
+
     /// Returns an octal number of its status.
     pub(super) fn status_octal(self, name: &str) -> Option<u32> {
         u32::from_str_radix(&self.status(name)?, 8).ok()

@@ -11,17 +11,8 @@ use super::target::{AT_FDCWD, Target};
 use super::{Answer, Reply, Stop, Supervisor, number_argument};
 use crate::sandbox::sys::notify::Notification;
 
-const SET_USER_ID: u32 = 0o4000;
-const SET_GROUP_ID: u32 = 0o2000;
-const GROUP_EXECUTE: u32 = 0o010;
-const PERMISSIONS: u32 = 0o7777;
-/// An owner that is not changed (chown(2)).
-const UNCHANGED: u32 = u32::MAX;
 /// Maximum size of the value of an extended attribute (xattr(7), `XATTR_SIZE_MAX`).
 const MAX_XATTR_BYTES: u64 = 65_536;
-/// `UTIME_OMIT` (utimensat(2)).
-const UTIME_OMIT: i64 = 0x3fff_fffe;
-const CAPABILITY_XATTR: &[u8] = b"security.capability";
 
 impl Supervisor {
     pub(super) fn setxattr(&mut self, call: &Notification) -> Answer {
