@@ -1,19 +1,18 @@
 //! Keeps a command's mount namespace beyond its end: the child sends rbuild a descriptor of it.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Result;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
 };
 use rustix::thread::LinkNameSpaceType;
 
-use super::pivot;
 use super::spec::KeptMounts;
+use super::{pivot, sys};
 
 /// Returns a socket pair for the descriptor: rbuild's end, then the child's.
 pub(super) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -30,11 +29,7 @@ pub(super) fn own_namespace() -> Result<OwnedFd> {
 /// Sends `namespace` to rbuild (unix(7), `SCM_RIGHTS`). Only for a namespace without any mount of
 /// the host. Allocates nothing.
 pub(super) fn send(to: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
-    let descriptors = [namespace];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut message = SendAncillaryBuffer::new(&mut space);
-    message.push(SendAncillaryMessage::ScmRights(&descriptors));
-    rustix::net::sendmsg(to, &[IoSlice::new(b".")], &mut message, SendFlags::empty()).map(drop)
+    sys::send::descriptor(to, namespace)
 }
 
 /// Moves the calling process into the kept namespace (setns(2)). Its root directory becomes that of

@@ -5,6 +5,7 @@ use libc::{c_long, sock_filter};
 use super::{Answer, Rules, Supervisor};
 use crate::sandbox::loader::LOADER_OPTION;
 use crate::sandbox::sys::notify::Notification;
+use crate::sandbox::sys::send;
 
 /// The rules under which a call is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ enum Condition {
     Is(u32, u32),
     /// This argument is not 0.
     NonZero(u32),
+    /// The call is not the one by which the command's process sends the listener to the supervisor.
+    Elsewhere,
 }
 
 type Handler = fn(&mut Supervisor, &Notification) -> Answer;
@@ -128,7 +131,7 @@ const CALLS: &[Call] = &[
     call(libc::SYS_bind, When::Paths, Supervisor::bind),
     call(libc::SYS_connect, When::Paths, Supervisor::connect),
     call_if(libc::SYS_sendto, When::Paths, Condition::NonZero(4), Supervisor::sendto),
-    call(libc::SYS_sendmsg, When::Paths, Supervisor::sendmsg),
+    call_if(libc::SYS_sendmsg, When::Paths, Condition::Elsewhere, Supervisor::sendmsg),
     call(libc::SYS_sendmmsg, When::Paths, Supervisor::sendmmsg),
     call(libc::SYS_inotify_add_watch, When::Translated, Supervisor::inotify_add_watch),
 ];
@@ -178,6 +181,7 @@ const RETURN: u16 = 0x06;
 
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
+const INSTRUCTION_POINTER: u32 = 8;
 const ARGUMENTS: u32 = 16;
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -232,6 +236,19 @@ fn answer(condition: Condition) -> Vec<sock_filter> {
             notify,
             allow,
         ],
+        Condition::Elsewhere => {
+            let address = send::return_address();
+            let low = u32::try_from(address & 0xffff_ffff).unwrap_or(0);
+            let high = u32::try_from(address >> 32).unwrap_or(0);
+            vec![
+                instruction(LOAD, INSTRUCTION_POINTER),
+                sock_filter { jf: 2, ..instruction(JUMP_IF_EQUAL, low) },
+                instruction(LOAD, INSTRUCTION_POINTER + 4),
+                sock_filter { jt: 1, ..instruction(JUMP_IF_EQUAL, high) },
+                notify,
+                allow,
+            ]
+        }
         Condition::NonZero(index) => vec![
             argument(index),
             sock_filter { jf: 2, ..instruction(JUMP_IF_EQUAL, 0) },

@@ -20,6 +20,7 @@ pub(super) mod mount;
 pub(super) mod net;
 pub(super) mod notify;
 pub(super) mod process;
+pub(super) mod send;
 pub(super) mod signal;
 pub(super) mod trace;
 
