@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use rustix::io::{Errno, Result};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Gid, Pid, Uid, WaitOptions};
 
 use super::error::SandboxError;
 use super::isolation::{Isolation, Refusal};
@@ -19,7 +19,7 @@ use super::{supervised, supervisor};
 pub(super) enum Need {
     /// A mount namespace, and mounts in it.
     Mounts,
-    /// chroot(2).
+    /// chroot(2), and users other than root.
     Chroot,
     /// A seccomp filter with user notification.
     Notification,
@@ -32,7 +32,7 @@ impl Need {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Mounts => "mounts in a new mount namespace (unshare, mount)",
-            Self::Chroot => "chroot(2), with CAP_SYS_CHROOT",
+            Self::Chroot => "chroot(2) and several user ids, with CAP_SYS_CHROOT and CAP_SETUID",
             Self::Notification => "a seccomp filter with user notification (Linux 5.14)",
             Self::Tracing => "ptrace(2) of own child processes",
         }
@@ -45,7 +45,7 @@ impl Need {
                 "start the container with `--privileged`, or with `--cap-add SYS_ADMIN --security-opt \
                  seccomp=unconfined --security-opt apparmor=unconfined`"
             }
-            Self::Chroot => "run rbuild as root, with CAP_SYS_CHROOT",
+            Self::Chroot => "run rbuild as root, with docker's default capabilities",
             Self::Notification => {
                 "a newer kernel, or a container whose system call filter allows seccomp(2), as docker's \
                  default does"
@@ -73,7 +73,7 @@ pub(super) fn attempt(isolation: Isolation) -> std::result::Result<(), Refused> 
             Need::Tracing => trace(),
             Need::Mounts | Need::Chroot | Need::Notification => in_child(&|| match need {
                 Need::Mounts => mount(),
-                Need::Chroot => rustix::process::chroot(c"/"),
+                Need::Chroot => chroot(),
                 Need::Notification | Need::Tracing => notification(isolation),
             }),
         };
@@ -161,6 +161,14 @@ fn mount() -> Result<()> {
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", private)?;
     super::detached_mount::new_tmpfs().map(drop)
+}
+
+fn chroot() -> Result<()> {
+    rustix::process::chroot(c"/")?;
+    let (uid, gid) = (Uid::from_raw(1), Gid::from_raw(1));
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
 fn notification(isolation: Isolation) -> Result<()> {

@@ -220,7 +220,7 @@ fn priv_doctor_tells_whether_run_works() {
     assert_eq!((none.code, &*none.stderr), (Some(3), ""), "{}", none.stdout);
     for want in [
         "    namespace           refused: a user namespace with many ids: the user",
-        "    chroot              refused: chroot(2), with CAP_SYS_CHROOT: Operation not permitted",
+        "    chroot              refused: chroot(2) and several user ids, with CAP_SYS_CHROOT and CAP_SETUID: Operation not permitted",
         "RUN     does not work: isolation `chroot` is not permitted here: chroot(2)",
     ] {
         assert!(none.stdout.contains(want), "{}", none.stdout);
