@@ -131,7 +131,13 @@ impl Supervisor {
             return Err(Stop::Proceed);
         }
         let mut bytes = vec![0; len];
-        target.read_exact(address, &mut bytes)?;
+        match target.read_exact(address, &mut bytes) {
+            // Another user's process, whose memory only it can read.
+            Err(Errno::PERM | Errno::ACCESS) if !self.rules.translates_paths => {
+                return Err(Stop::Proceed);
+            }
+            read => read?,
+        }
         let (family, path) = bytes.split_at_checked(2).ok_or(Errno::INVAL)?;
         let is_local = family == u16::try_from(libc::AF_UNIX).unwrap_or(0).to_ne_bytes();
         // An abstract address begins with a null byte.
