@@ -1,10 +1,19 @@
-//! Prepares the process: resource limits, and a check for random numbers.
+//! Prepares the process: resource limits, and checks of what the kernel must have.
 
 use std::collections::hash_map::RandomState;
 use std::panic;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
+
+/// Returns whether the kernel has openat2(2), Linux 5.6.
+fn has_openat2() -> bool {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = rustix::fs::openat2(CWD, c"/", flags, Mode::empty(), ResolveFlags::empty());
+    !matches!(found, Err(rustix::io::Errno::NOSYS))
+}
 
 /// Returns whether the system has random numbers, for hash tables and temporary file names. If
 /// getrandom(2) fails, the standard library reads `/dev/urandom`, and panics without that.
@@ -22,12 +31,19 @@ fn has_random_numbers() -> bool {
 /// Steps get limits of their own; see [`crate::executor`].
 ///
 /// # Errors
-/// A message, if the system has no random numbers.
+/// A message, if the system has no random numbers, or no openat2(2).
 pub(super) fn prepare() -> Result<(), &'static str> {
     if !has_random_numbers() {
         return Err(
             "error: no random numbers: getrandom(2) fails, and /dev/urandom cannot be read; \
                     allow the system call, or mount /dev",
+        );
+    }
+    if !has_openat2() {
+        return Err(
+            "error: the kernel has no openat2(2), with which rbuild keeps each path in its directory: \
+                    use Linux 5.6 or newer; gVisor does not have it (run rbuild outside of gVisor, in the \
+                    same container image)",
         );
     }
     let files = getrlimit(Resource::Nofile);

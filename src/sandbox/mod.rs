@@ -10,6 +10,10 @@
 //! 6. `verify`: the last operation, which asks the kernel whether the sandbox is complete.
 //! 7. `launcher`: the small program that the child executes, and that executes the command.
 //!
+//! Without namespaces, or with a single user id, `supervised` runs the command: `supervised_mounts` and
+//! `supervised_child` prepare it, `reaper` ends its processes, and `supervisor` answers its system calls.
+//! `isolation` says which is in force.
+//!
 //! The command is pid 1 of its namespace: when it ends, the kernel kills all that it started
 //! (pid_namespaces(7)). An ordinary user's rbuild first moves into a user namespace of its own
 //! (`user_namespace`).
