@@ -261,12 +261,25 @@ fn in_namespace() -> Result<Isolation, Refusal> {
     let isolation =
         if user_namespace::has_single_id() { Isolation::SingleId } else { Isolation::Namespace };
     // Without a filter of system calls, nothing is known to refuse mounts to a process with the right.
-    let may_be_refused = user_namespace::is_filtered() != Some(false);
+    let may_be_refused = user_namespace::is_filtered() != Some(false) || proc_is_masked();
     if isolation == Isolation::SingleId || may_be_refused {
         attempt(isolation)?;
     }
     Ok(isolation)
 }
+
+/// Returns whether mounts hide parts of `/proc` (proc_pid_mountinfo(5)), as in containers.
+fn proc_is_masked() -> bool {
+    let path = std::path::Path::new("/proc/self/mountinfo");
+    let mounts = crate::pathio::read_to_string(path, MAX_MOUNTS_BYTES).unwrap_or_default();
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.any(|point| point.starts_with("/proc/") && point != BINFMT_MISC)
+}
+
+/// Maximum size of the list of mounts that is read.
+const MAX_MOUNTS_BYTES: u64 = 16 << 20;
+/// The mount that most systems have below `/proc`, where it hides nothing.
+const BINFMT_MISC: &str = "/proc/sys/fs/binfmt_misc";
 
 fn attempt(isolation: Isolation) -> Result<(), Refusal> {
     tier_trials::attempt(isolation).map_err(|Refused { need, errno }| Refusal {

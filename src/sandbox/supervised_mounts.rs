@@ -208,7 +208,10 @@ impl StepScratch {
         mounts.push(standard("/dev", open_path(self.directory.as_fd(), "dev")?, false, false));
         for device in DEVICES {
             let path = format!("/dev/{}", device.name);
-            mounts.push(standard(&path, open_path(CWD, &path)?, false, false));
+            // A container may lack some of them, and so may its steps.
+            if let Ok(source) = open_path(CWD, &path) {
+                mounts.push(standard(&path, source, false, false));
+            }
         }
         // Without a devpts, programs cannot open terminals.
         if let Ok(terminals) = open_path(CWD, "/dev/pts") {

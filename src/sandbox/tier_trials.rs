@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 
 use rustix::io::{Errno, Result};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Gid, Pid, Uid, WaitOptions};
 
@@ -43,7 +44,8 @@ impl Need {
         match self {
             Self::Mounts => {
                 "start the container with `--privileged`, or with `--cap-add SYS_ADMIN --security-opt \
-                 seccomp=unconfined --security-opt apparmor=unconfined`"
+                 seccomp=unconfined --security-opt apparmor=unconfined --security-opt \
+                 systempaths=unconfined`"
             }
             Self::Chroot => "run rbuild as root, with docker's default capabilities",
             Self::Notification => {
@@ -156,11 +158,18 @@ fn exit_status(child: Pid) -> Result<i32> {
 }
 
 fn mount() -> Result<()> {
-    fork::unshare_mounts()?;
+    fork::unshare_mounts_and_pids()?;
     let private =
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", private)?;
-    super::detached_mount::new_tmpfs().map(drop)
+    super::detached_mount::new_tmpfs()?;
+    // Only a process in a new pid namespace mounts a new /proc. The kernel refuses it where parts of the
+    // existing one are masked (mount_too_revealing() in fs/namespace.c).
+    in_child(&|| {
+        let context = rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_create(&context)?;
+        rustix::mount::fsmount(&context, FsMountFlags::empty(), MountAttrFlags::empty()).map(drop)
+    })
 }
 
 fn chroot() -> Result<()> {

@@ -27,6 +27,7 @@ mkdir -p "$scratch/home" "$scratch/store" && cd "$scratch" || exit 90
 echo canary-contents > "$scratch/canary"
 CANARY=canary-contents sleep 600 & victim=$!
 "$files/base/bin/attack" listen "rbuild-canary-$$" & listener=$!
+"$files/base/bin/attack" serve "$scratch/socket" & server=$!
 export CANARY=canary-contents
 sh -c 'exec "$@" --build-arg rbuild=$$' sh "$rbuild" --root "$scratch/store" build "$files/base" \
   -f "$files/base/Attack" --isolation "$isolation" --progress plain --network host \
@@ -36,7 +37,7 @@ echo "exit code $?"
 kill -0 $victim && echo "victim is alive"
 test "$(cat canary)" = canary-contents && echo "file is unchanged"
 test -z "$(find "$scratch/store" -name planted)" && echo "store is unchanged"
-kill $victim $listener
+kill $victim $listener $server
 "#;
 
 /// The beginning of each attack: `$outside` are the processes that it is aimed at.
@@ -133,6 +134,37 @@ fn priv_step_reads_and_changes_no_file_outside_its_root() {
          ln -s $scratch/canary /link; cat /link; cp /link /copy && cat /copy
          attack leave $scratch/canary",
     );
+}
+
+/// The working directory in a mount is outside of the root that the kernel knows.
+#[test]
+fn priv_step_in_a_mount_reaches_no_file_outside_its_root() {
+    check(
+        "for mount in /proc /proc/self /dev /dev/shm /sys; do
+           cd $mount; up=../../../../../../../..
+           cat $up/$scratch/canary; echo changed > $up/$scratch/canary && echo write: SUCCEEDED
+           chmod 777 $up/$scratch/canary && echo chmod: SUCCEEDED
+           echo mine > $up/from-a-mount; test \"$(cat /from-a-mount)\" = mine || echo elsewhere: SUCCEEDED
+           test -x $up/bin/sh || echo lost: SUCCEEDED
+         done",
+    );
+}
+
+#[test]
+fn priv_step_reaches_no_socket_outside_its_root() {
+    check(
+        "for socket in $scratch/socket $scratch/socket.datagram; do
+           attack reach $socket
+           for mount in /proc /dev /dev/shm; do
+             (cd $mount; attack reach ../../../../..$socket)
+           done
+         done",
+    );
+}
+
+#[test]
+fn priv_step_changes_no_attributes_of_files_outside_its_root() {
+    check("attack change $scratch/canary");
 }
 
 #[test]

@@ -62,11 +62,49 @@ static int leave(const char *file) {
     return failed & result("remove", unlink(file) == 0);
 }
 
+// Reaches for a socket with a path: with each call that takes one.
+static int reach(struct sockaddr_un *to, const char *path) {
+    strncpy(to->sun_path, path, sizeof to->sun_path - 1);
+    socklen_t len = sizeof *to;
+    struct iovec part = {"x", 1};
+    struct msghdr message = {.msg_name = to, .msg_namelen = len, .msg_iov = &part, .msg_iovlen = 1};
+    struct mmsghdr messages = {message, 0};
+    int stream = socket(AF_UNIX, SOCK_STREAM, 0), datagrams = socket(AF_UNIX, SOCK_DGRAM, 0);
+    int failed = result("connect", connect(stream, (void *)to, len) == 0);
+    failed &= result("connect datagrams", connect(datagrams, (void *)to, len) == 0);
+    failed &= result("sendto", sendto(datagrams, "x", 1, 0, (void *)to, len) == 1);
+    failed &= result("sendmsg", sendmsg(datagrams, &message, 0) == 1);
+    return failed & result("sendmmsg", sendmmsg(datagrams, &messages, 1, 0) == 1);
+}
+
+// Leaves the root directory in the classic way, and changes what is not content of a file outside.
+static int leave_and_change(const char *file) {
+    mkdir("/deeper", 0755);
+    if (chroot("/deeper") == 0) {
+        for (int n = 0; n < 64; n++) chdir("..");
+        chroot(".");
+    }
+    int failed = result("chmod", chmod(file, 0777) == 0);
+    failed &= result("chown", chown(file, 12, 34) == 0);
+    return failed & result("utime", utimensat(AT_FDCWD, file, NULL, 0) == 0);
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     const char *what = argv[1];
     struct sockaddr_un to = {AF_UNIX};
     if (!strcmp(what, "leave")) return !leave(argv[2]);
+    if (!strcmp(what, "change")) return !leave_and_change(argv[2]);
+    if (!strcmp(what, "reach")) return !reach(&to, argv[2]);
+    if (!strcmp(what, "serve")) {
+        int stream = socket(AF_UNIX, SOCK_STREAM, 0), datagrams = socket(AF_UNIX, SOCK_DGRAM, 0);
+        strncpy(to.sun_path, argv[2], sizeof to.sun_path - 10);
+        if (bind(stream, (void *)&to, sizeof to) || listen(stream, 1)) return 1;
+        strcat(to.sun_path, ".datagram");
+        if (bind(datagrams, (void *)&to, sizeof to)) return 1;
+        chmod(argv[2], 0777);
+        for (;;) pause();
+    }
     if (!strcmp(what, "abstract")) {
         socklen_t len = abstract(&to, argv[2]);
         return result(what, connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&to, len) == 0);

@@ -272,7 +272,7 @@ fn prepare_session(
     let ReplacedRun { operation, span, is_inserted } = replaced;
     let inputs = MountInputs::find(state, operation)?;
     cache_mount::note(state, operation, &inputs);
-    let files = StepFiles::of(state, stack, *span)?;
+    let files = StepFiles::unshown(state, stack, *span)?;
     let step = state.services.unshown(name.clone());
     let root = StepRoot::prepare(state, &step, *span, operation, &inputs, files)?;
     let session = DebugSession::new(name, operation, root);

@@ -61,6 +61,15 @@ impl BuildState<'_> {
         directories
     }
 
+    /// Returns the directories to mount, base first, and shows no step if a base image is unpacked.
+    pub(in crate::executor) fn directories(
+        &self,
+        stack: &Stack,
+        span: Span,
+    ) -> Result<Vec<LowerDirectory>> {
+        self.directories_with(stack, span, &|_layer| {})
+    }
+
     /// Returns the directories; calls `begin` before a base image's layer is unpacked.
     fn directories_with(
         &self,

@@ -45,12 +45,30 @@ impl StepFiles {
         stack: &Stack,
         span: Span,
     ) -> Result<Self, Failure> {
+        Self::with(state, stack, span, &|| state.shown_directories(stack, span))
+    }
+
+    /// As [`Self::of`], and shows no step if a base image is unpacked.
+    pub(in crate::executor) fn unshown(
+        state: &BuildState<'_>,
+        stack: &Stack,
+        span: Span,
+    ) -> Result<Self, Failure> {
+        Self::with(state, stack, span, &|| state.directories(stack, span))
+    }
+
+    fn with(
+        state: &BuildState<'_>,
+        stack: &Stack,
+        span: Span,
+        directories: &dyn Fn() -> Result<Vec<LowerDirectory>, Failure>,
+    ) -> Result<Self, Failure> {
         let work = || state.services.store.work_directory().map_err(BuildError::from);
         if state.runs_in_place() {
             let root = state.root_directory(stack, span)?;
             return Ok(Self::InPlace(Box::new(InPlaceFiles { root, work: work()? })));
         }
-        let lowers = state.shown_directories(stack, span)?;
+        let lowers = directories()?;
         let work = work()?;
         let upper = Arc::new(work.directory("fs").map_err(BuildError::from)?);
         Ok(Self::Overlay(OverlayFiles { lowers, work, upper }))

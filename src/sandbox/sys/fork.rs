@@ -33,10 +33,12 @@ pub(in crate::sandbox) fn unshare_user_and_mounts() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Moves the calling process into a new mount namespace. unshare(2), Linux 2.4.19.
-pub(in crate::sandbox) fn unshare_mounts() -> rustix::io::Result<()> {
+/// Moves the calling process into a new mount namespace, and its children into a new pid namespace.
+/// unshare(2), Linux 3.8.
+pub(in crate::sandbox) fn unshare_mounts_and_pids() -> rustix::io::Result<()> {
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
     // SAFETY: one integer. Nothing here relies on sharing mounts with a former self.
-    super::checked(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) }))?;
+    super::checked(libc::c_long::from(unsafe { libc::unshare(flags) }))?;
     Ok(())
 }
 
