@@ -28,7 +28,9 @@ mod elf_image;
 mod emulated_owners;
 mod entry_report;
 mod error;
+mod exec_error;
 mod isolation;
+mod isolation_choice;
 mod kept_mounts;
 mod launcher;
 mod loader;
@@ -63,9 +65,9 @@ pub use devices::Device;
 pub use emulated_owners::FileAccess;
 pub use error::SandboxError;
 pub use isolation::{
-    Fence, Isolation, IsolationChoice, Refusal, Trials, enter_or_continue, isolation, refusal,
-    refusals, remarks, try_all,
+    Fence, Isolation, IsolationChoice, Refusal, isolation, refusal, refusals, remarks,
 };
+pub use isolation_choice::{Trials, enter_or_continue, try_all};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, memory_directory, merged_directories};
 pub use run::{RunOutcome, run, run_attached};

@@ -1,7 +1,6 @@
 //! Runs a command: starts the child, forwards its output, and waits for its end.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -23,7 +22,7 @@ use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
 use super::supervisor::{Identity, Rules};
 use super::user_namespace::in_user_namespace;
 use super::verify::SandboxPart;
-use super::{caps, child, kept_mounts, prepare, supervised};
+use super::{caps, child, exec_error, kept_mounts, prepare, supervised};
 
 /// The result of a command, and the mounts that it left.
 #[derive(Debug)]
@@ -217,20 +216,5 @@ fn error_from_report(report: Report, ops: &[SetupOp], spec: &RunSpec) -> Sandbox
         };
         return SandboxError::setup(op.map_or_else(String::new, ToString::to_string), source);
     }
-    exec_error(report, spec)
-}
-
-/// Converts the report of a failed execve(2) into an error.
-pub(super) fn exec_error(report: Report, spec: &RunSpec) -> SandboxError {
-    let source = io::Error::from_raw_os_error(report.errno);
-    let argv0: OsString = spec.argv.first().cloned().unwrap_or_default();
-    match Errno::from_raw_os_error(report.errno) {
-        Errno::LOOP => SandboxError::MagicLink { argv0 },
-        Errno::NOENT | Errno::NOTDIR if report.detail == 0 => SandboxError::NotFound { argv0 },
-        Errno::NOENT | Errno::NOTDIR => SandboxError::InterpreterNotFound { argv0 },
-        Errno::NOEXEC => SandboxError::WrongFormat { argv0 },
-        Errno::ACCESS | Errno::PERM => SandboxError::PermissionDenied { argv0 },
-        Errno::TOOBIG => SandboxError::TooLong { argv0 },
-        _ => SandboxError::setup(format!("execute `{}`", argv0.display()), source),
-    }
+    exec_error::of(report, spec)
 }

@@ -180,7 +180,9 @@ fn start_supervisor(
             made.inspect_err(|error| tracing::error!(%error, "supervisor")).ok()?;
         for mount in mounts {
             if let Err(error) = supervisor.mount(mount) {
+                // Without its supervisor, the command is not executed.
                 tracing::error!(%error, "supervisor: mount");
+                return None;
             }
         }
         for (file, attributes) in own_attributes {
@@ -202,5 +204,5 @@ fn error_from_report(report: Report, spec: &RunSpec) -> SandboxError {
         let step = usize::try_from(report.op).ok().and_then(|index| STEPS.get(index));
         return SandboxError::setup(step.copied().unwrap_or("start the command"), source);
     }
-    super::run::exec_error(report, spec)
+    super::exec_error::of(report, spec)
 }

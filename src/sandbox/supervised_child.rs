@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use libc::sock_filter;
+use rustix::event::Timespec;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid};
@@ -38,6 +39,11 @@ pub(super) const STEPS: [&str; 12] = [
     "close descriptors",
     "start the supervision of the command",
 ];
+
+/// Maximum number of attempts to execute a file that another process has open for writing; together they
+/// take two seconds.
+const MAX_BUSY_ATTEMPTS: u32 = 400;
+const BUSY_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 /// Everything that the child needs.
 pub(super) struct SupervisedChild<'a> {
@@ -226,7 +232,16 @@ fn become_user(child: &SupervisedChild<'_>) -> Result<()> {
 fn execute(programs: &[CString], argv: &StringArray, env: &StringArray) -> Report {
     let mut report = Report { op: EXEC, errno: Errno::NOENT.raw_os_error(), detail: 0 };
     for path in programs {
-        let errno = exec::execve(path, argv, env);
+        let mut errno = exec::execve(path, argv, env);
+        // The reaper of another step is a copy of rbuild, with its open files, until that step's command
+        // runs. If it was made while this file was being written, the file is busy (execve(2), `ETXTBSY`).
+        for _ in 0..MAX_BUSY_ATTEMPTS {
+            if errno != Errno::TXTBSY {
+                break;
+            }
+            let _slept = rustix::event::poll(&mut [], Some(&BUSY_INTERVAL));
+            errno = exec::execve(path, argv, env);
+        }
         let exists = || rustix::fs::access(path.as_c_str(), rustix::fs::Access::EXISTS).is_ok();
         match errno {
             Errno::NOENT | Errno::NOTDIR if !exists() => {}

@@ -188,8 +188,11 @@ impl StepScratch {
         let mut mounts = Vec::new();
         for (target, host) in HOST_DIRECTORIES {
             ensure_directory(root, target)?;
-            let read_only = target == "/sys";
-            mounts.push(standard(target, open_path(CWD, host)?, read_only, target == "/proc"));
+            let (read_only, is_proc) = (target == "/sys", target == "/proc");
+            // A container may have no /sys.
+            if let Ok(source) = open_path(CWD, host) {
+                mounts.push(standard(target, source, read_only, is_proc));
+            }
         }
         for path in READ_ONLY {
             // Not every kernel has all of them.

@@ -72,10 +72,11 @@ impl Supervisor {
     ) -> Answer {
         let target = Target::new(call.pid)?;
         let path = self.path(target, path)?;
-        let name = self.name(target, directory, &path)?;
+        let name = self.name_any(target, directory, &path)?;
         if name.name.is_empty() || self.is_mount_point(&name) {
             return Err(Errno::BUSY.into());
         }
+        let name = self.name(target, directory, &path)?;
         if path.ends_with(b"/.") {
             return Err(Errno::INVAL.into());
         }
@@ -143,13 +144,13 @@ impl Supervisor {
         }
         let starts_in_mount = self.starts_in_mount(target, from_directory, &from_path)
             || self.starts_in_mount(target, to_directory, &to_path);
-        if !starts_in_mount && !self.acts_in(from.mount) && !self.acts_in(to.mount) {
-            return Err(Stop::Proceed);
-        }
         for name in [&from, &to] {
             if name.name.is_empty() || self.is_mount_point(name) {
                 return Err(Errno::BUSY.into());
             }
+        }
+        if !starts_in_mount && !self.acts_in(from.mount) && !self.acts_in(to.mount) {
+            return Err(Stop::Proceed);
         }
         if from.mount != to.mount {
             return Err(Errno::XDEV.into());
