@@ -40,7 +40,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::fs::{AtFlags, FileType, Stat, StatxFlags};
 use rustix::io::{Errno, Result};
 
 use super::attributes::{Attributes, EmulatedFiles, FileId};
@@ -438,6 +438,22 @@ impl Supervisor {
 
     fn is_mount_point(&self, name: &Name) -> bool {
         self.covering(&name.directory, name.name.as_bytes()).is_some()
+            || self.is_kernel_mount_point(name)
+    }
+
+    /// Returns whether a file system is mounted there, in the namespace of the step. The kernel only
+    /// looks for mount points in the namespace of the process that removes a name.
+    fn is_kernel_mount_point(&self, name: &Name) -> bool {
+        if self.rules.translates_paths || self.rules.has_mounts {
+            return false;
+        }
+        let Ok(file) = self.open_new(name) else { return false };
+        let mount = |file: &OwnedFd| {
+            let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+            let facts = rustix::fs::statx(file, c"", flags, StatxFlags::MNT_ID);
+            facts.ok().map(|facts| facts.stx_mnt_id)
+        };
+        mount(&file) != mount(&name.directory)
     }
 
     /// Records the attributes of a file, unless the disk holds them.
