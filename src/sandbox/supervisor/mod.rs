@@ -21,6 +21,7 @@ mod execute;
 mod identity;
 mod lookup;
 mod lower_files;
+mod mount_list;
 mod mounts;
 mod names;
 mod new_files;

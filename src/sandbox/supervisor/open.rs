@@ -171,6 +171,9 @@ impl Supervisor {
         self.check(&found, &state, arguments.access())?;
         let found =
             if arguments.access() & WRITE != 0 { self.with_own_file(found)? } else { found };
+        if let Some(file) = self.mount_list(&found)? {
+            return Ok(Reply::Descriptor { file, close_on_exec });
+        }
         let removed = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let own_flags = (flags - removed) | OFlags::NOCTTY | OFlags::CLOEXEC;
         if let Some(device) = self.emulated_device(&found) {
