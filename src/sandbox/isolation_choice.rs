@@ -11,7 +11,7 @@ use super::user_namespace;
 /// [`super::enter_user_namespace`]. If not, the process continues as it is, and [`refusal`] returns the
 /// error for each step. Must be called at the start of `main`, before any thread exists.
 ///
-/// Where steps have no pid namespace, they can see this process. It then becomes undumpable, so that no
+/// Steps without a pid namespace can see this process. It then becomes undumpable, so that no
 /// other process of its user reads its memory or its environment, or traces it (prctl(2),
 /// `PR_SET_DUMPABLE`).
 ///

@@ -194,10 +194,8 @@ pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
 pub(super) fn single_id_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = rootfs_ops(&as_single_id(spec));
     ops.retain(|op| !matches!(op, SetupOp::Become(_)));
-    let (resource, value) = supervisor::CARRIER_LIMIT;
-    let carrier = Limit { resource, soft: Some(value), hard: None };
     let at = ops.iter().position(|op| matches!(op, SetupOp::RenewDieWithParent));
-    ops.insert(at.unwrap_or(ops.len()), SetupOp::Limit(carrier));
+    ops.insert(at.unwrap_or(ops.len()), SetupOp::Limit(supervisor::CARRIER_LIMIT));
     ops.push(SetupOp::Supervise);
     ops
 }

@@ -47,13 +47,6 @@ pub(super) fn child<'a>(
         .iter()
         .map(|op| prepare(op, inputs).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
     let ops = prepared.collect::<Result<Vec<_>, _>>()?;
-    let env = spec.env.iter().map(|(name, value)| {
-        let mut entry = name.clone();
-        entry.push("=");
-        entry.push(value);
-        c_strings::named("pass the environment variable", &entry)
-    });
-    let argv = spec.argv.iter().map(|word| c_strings::named("pass the argument", word));
     let me = rustix::process::getpid();
     let parent = rustix::process::pidfd_open(me, PidfdFlags::empty())
         .map_err(|errno| SandboxError::setup("open a pidfd of this process", errno))?;
@@ -65,10 +58,27 @@ pub(super) fn child<'a>(
         root: rootfs.as_fd(),
         programs,
         launcher,
-        argv: StringArray::new(argv.collect::<Result<_, _>>()?),
-        env: StringArray::new(env.collect::<Result<_, _>>()?),
+        argv: arguments(spec)?,
+        env: environment(spec)?,
         parent,
     })
+}
+
+/// Returns the arguments of the command.
+pub(super) fn arguments(spec: &RunSpec) -> Result<StringArray, SandboxError> {
+    let words = spec.argv.iter().map(|word| c_strings::named("pass the argument", word));
+    Ok(StringArray::new(words.collect::<Result<_, _>>()?))
+}
+
+/// Returns the environment of the command.
+pub(super) fn environment(spec: &RunSpec) -> Result<StringArray, SandboxError> {
+    let entries = spec.env.iter().map(|(name, value)| {
+        let mut entry = name.clone();
+        entry.push("=");
+        entry.push(value);
+        c_strings::named("pass the environment variable", &entry)
+    });
+    Ok(StringArray::new(entries.collect::<Result<_, _>>()?))
 }
 
 fn prepare<'a>(
@@ -217,7 +227,7 @@ fn terminals(terminal: Option<&Terminal>) -> rustix::io::Result<PreparedOp<'_>> 
     Ok(PreparedOp::Terminals { directory, target: MountTarget::new(Path::new(DEV_PTS))? })
 }
 
-const fn rlimit(limit: Limit) -> Rlimit {
+pub(super) const fn rlimit(limit: Limit) -> Rlimit {
     Rlimit { current: limit.soft, maximum: limit.hard }
 }
 

@@ -43,7 +43,7 @@ fn supervise(parent: BorrowedFd<'_>, body: &dyn Fn()) -> Result<i32> {
     }
     let no_namespaces = 0;
     let command = clone::clone_step(no_namespaces, body)?;
-    // The command has executed a program by now: its memory is no longer this process's, which is a
+    // The command has executed a program by now, so it no longer shares this process's memory, which is a
     // copy of rbuild's.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // The ends of the command's pipes, above all.

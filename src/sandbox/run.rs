@@ -142,7 +142,7 @@ pub(super) fn start_and_attach(
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
     if let Some(supervisor) = supervisor {
-        supervised::finish(supervisor, rootfs);
+        supervised::finish(supervisor, rootfs)?;
     }
     let program = spec.argv.first();
     tracing::debug!(?program, ?exit, took = ?started.elapsed(), "command ended");

@@ -1,10 +1,10 @@
 //! Runs a command without namespaces: in chroot(2), or with paths that a supervisor translates.
 
-use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 use rustix::process::PidfdFlags;
 
 use super::attributes::EmulatedFiles;
@@ -19,8 +19,7 @@ use super::supervised_child::{self, STEPS, SupervisedChild};
 use super::supervised_mounts::StepScratch;
 use super::supervisor::{Identity, Rules, Supervisor};
 use super::sys::descriptors;
-use super::sys::exec::StringArray;
-use super::{c_strings, kept_mounts, launcher, reaper};
+use super::{kept_mounts, launcher, prepare, reaper};
 
 /// Runs the command of `spec`, like [`run_attached`](super::run_attached).
 pub(super) fn run(
@@ -42,9 +41,7 @@ pub(super) fn run(
         .map_err(|errno| SandboxError::setup("create a socket pair", errno))?;
     let child = SupervisedChild::new(rootfs, spec, isolation, rules, &scratch)?;
     let programs = launcher::programs(spec)?;
-    let argv = spec.argv.iter().map(|word| c_strings::named("pass the argument", word));
-    let argv = StringArray::new(argv.collect::<Result<_, _>>()?);
-    let env = StringArray::new(environment(spec)?);
+    let (argv, env) = (prepare::arguments(spec)?, prepare::environment(spec)?);
     let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map_err(|errno| SandboxError::setup("open a pidfd of this process", errno))?;
     let own_number = own.as_raw_fd();
@@ -62,8 +59,9 @@ pub(super) fn run(
     let exit = attended
         .map_err(|errno| SandboxError::setup("follow the command", errno))
         .and_then(|attended| Ok((attended, step.wait()?)));
-    finish(supervisor, rootfs);
+    let supervised = finish(supervisor, rootfs);
     scratch.remove();
+    supervised?;
     let (AttachResult { report, interrupted }, exit) = exit?;
     match report {
         Some(report) => Err(error_from_report(report, spec)),
@@ -90,7 +88,10 @@ fn refuse_unsupported(spec: &RunSpec, isolation: Isolation) -> Result<(), Sandbo
     } else {
         return Ok(());
     };
-    let reason = format!("isolation `{}` has no namespaces", isolation.name());
+    let reason = format!(
+        "isolation `{}` has no namespaces; `rbuild doctor` shows what would permit them",
+        isolation.name()
+    );
     Err(SandboxError::setup(missing, std::io::Error::new(std::io::ErrorKind::Unsupported, reason)))
 }
 
@@ -107,16 +108,6 @@ fn refuse_without_execution(rootfs: &Rootfs) -> Result<(), SandboxError> {
     Err(SandboxError::setup("execute programs on the file system of the store", source))
 }
 
-fn environment(spec: &RunSpec) -> Result<Vec<CString>, SandboxError> {
-    let entries = spec.env.iter().map(|(name, value)| {
-        let mut entry: OsString = name.clone();
-        entry.push("=");
-        entry.push(value);
-        c_strings::named("pass the environment variable", &entry)
-    });
-    entries.collect()
-}
-
 /// Starts the thread that answers the calls of a command in namespaces, which sends its listener and
 /// its root directory to the other end of `socket`.
 pub(super) fn start_in_namespace(
@@ -129,24 +120,31 @@ pub(super) fn start_in_namespace(
     spawn(move || {
         let listener = kept_mounts::receive_descriptor(socket.as_fd());
         let root = listener.as_ref().and_then(|_| kept_mounts::receive_descriptor(socket.as_fd()));
-        let (Some(listener), Some(root)) = (listener, root) else { return Some(files) };
+        let (Some(listener), Some(root)) = (listener, root) else { return Ok(files) };
         let made = Supervisor::new(listener, rules, root, files, user, Vec::new());
-        made.inspect_err(|error| tracing::error!(%error, "supervisor")).ok().map(Supervisor::run)
+        made.map(Supervisor::run).map_err(failed_supervisor)
     })
 }
 
 /// The thread of a supervisor, which returns the attributes of the step's files.
-pub(super) type SupervisorThread = JoinHandle<Option<EmulatedFiles>>;
+pub(super) type SupervisorThread = JoinHandle<Result<EmulatedFiles, SandboxError>>;
 
 /// Waits for a supervisor whose processes have ended.
-pub(super) fn finish(supervisor: SupervisorThread, rootfs: &Rootfs) {
-    if let Some(files) = supervisor.join().ok().flatten() {
-        *rootfs.lock_attributes() = files;
-    }
+///
+/// # Errors
+/// The reason why it could not start; then the kernel did not execute the command either.
+pub(super) fn finish(supervisor: SupervisorThread, rootfs: &Rootfs) -> Result<(), SandboxError> {
+    let panicked = |_panic| failed_supervisor(Errno::NOTRECOVERABLE);
+    *rootfs.lock_attributes() = supervisor.join().map_err(panicked)??;
+    Ok(())
+}
+
+fn failed_supervisor(errno: Errno) -> SandboxError {
+    SandboxError::setup("start the supervisor of the command's system calls", errno)
 }
 
 fn spawn(
-    body: impl FnOnce() -> Option<EmulatedFiles> + Send + 'static,
+    body: impl FnOnce() -> Result<EmulatedFiles, SandboxError> + Send + 'static,
 ) -> Result<SupervisorThread, SandboxError> {
     thread::Builder::new()
         .name("supervisor".to_owned())
@@ -162,33 +160,28 @@ fn start_supervisor(
     scratch: &StepScratch,
     socket: OwnedFd,
 ) -> Result<SupervisorThread, SandboxError> {
-    let failed = |errno| SandboxError::setup("start the supervisor", errno);
-    let root = open_root(rootfs.as_fd()).map_err(failed)?;
+    let root = open_root(rootfs.as_fd()).map_err(failed_supervisor)?;
     let files = rootfs.take_attributes();
-    let user =
-        Identity { uid: spec.user.uid, gid: spec.user.gid, groups: spec.user.groups.clone() };
+    let user = Identity::of(&spec.user);
     let loader = scratch.loader_path();
     let mounts = scratch.mounts(rootfs.as_fd(), spec)?;
     let own_attributes = scratch.attributes(spec)?;
     spawn(move || {
         let Some(listener) = kept_mounts::receive_descriptor(socket.as_fd()) else {
-            return Some(files);
+            return Ok(files);
         };
         drop(socket);
-        let made = Supervisor::new(listener, rules, root, files, user, loader);
-        let mut supervisor =
-            made.inspect_err(|error| tracing::error!(%error, "supervisor")).ok()?;
+        let mut supervisor = Supervisor::new(listener, rules, root, files, user, loader)
+            .map_err(failed_supervisor)?;
         for mount in mounts {
-            if let Err(error) = supervisor.mount(mount) {
-                // Without its supervisor, the command is not executed.
-                tracing::error!(%error, "supervisor: mount");
-                return None;
-            }
+            let shown = String::from_utf8_lossy(&mount.target).into_owned();
+            let failed = |errno| SandboxError::setup(format!("show a mount at {shown}"), errno);
+            supervisor.mount(mount).map_err(failed)?;
         }
         for (file, attributes) in own_attributes {
             supervisor.set_attributes(file, attributes);
         }
-        Some(supervisor.run())
+        Ok(supervisor.run())
     })
 }
 

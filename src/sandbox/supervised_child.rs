@@ -78,14 +78,9 @@ impl<'a> SupervisedChild<'a> {
         let groups = spec.user.groups.iter().map(|gid| prepare::group(*gid));
         let groups = groups.collect::<Result<Vec<_>>>().map_err(failed)?;
         let changes_root = isolation == Isolation::Chroot;
-        let mut limits: Vec<(Resource, Rlimit)> = spec
-            .limits
-            .iter()
-            .map(|limit| (limit.resource, Rlimit { current: limit.soft, maximum: limit.hard }))
-            .collect();
-        if rules.emulates_owners {
-            limits.push((supervisor::CARRIER, supervisor::INITIAL_LIMIT));
-        }
+        let carrier = rules.emulates_owners.then_some(supervisor::CARRIER_LIMIT);
+        let limits = spec.limits.iter().copied().chain(carrier);
+        let limits = limits.map(|limit| (limit.resource, prepare::rlimit(limit))).collect();
         let mut filters = Vec::new();
         if !spec.insecure {
             filters.push(seccomp::docker_default().to_vec());

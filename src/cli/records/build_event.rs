@@ -54,7 +54,7 @@ pub(crate) enum BuildEvent {
     Isolation {
         /// Such as `namespace` or `chroot`.
         isolation: String,
-        /// Why it is not a stronger one, and what it does not fence off.
+        /// The reasons against a stronger one, and what it does not fence off.
         #[serde(default)]
         remarks: Vec<String>,
     },

@@ -109,7 +109,7 @@ impl BuildState<'_> {
 }
 
 /// Returns whether overlays cannot be mounted in the store. An error that another step may not have,
-/// such as a full disk, is no refusal: the step reports it.
+/// such as a full disk, is not a refusal: the step reports it.
 fn is_overlay_refused(store: &Store) -> bool {
     let trial = || {
         let work = store.work_directory().ok()?;

@@ -10,11 +10,11 @@ use crate::sandbox::sys::send;
 /// The rules under which a call is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
-    /// Where paths are translated, or lead to mounts.
+    /// If paths are translated, or lead to mounts.
     Paths,
-    /// Where paths are translated.
+    /// If paths are translated.
     Translated,
-    /// Where owners are emulated.
+    /// If owners are emulated.
     Owners,
     /// Under any rules.
     Always,

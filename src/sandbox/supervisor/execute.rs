@@ -1,7 +1,7 @@
 //! Programs that a step starts.
 //!
-//! Where paths are translated, the kernel cannot start a program: it would look up the dynamic linker in
-//! its own root. The process executes the loader instead, which then asks for the program; see
+//! If paths are translated, the kernel cannot start a program: it would look up the dynamic linker in its
+//! own root. The process executes the loader instead, which then asks for the program; see
 //! [`loader`](crate::sandbox::loader).
 
 use std::collections::hash_map::RandomState;

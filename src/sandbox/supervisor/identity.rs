@@ -15,20 +15,18 @@ use super::mounts::below;
 use super::target::Target;
 use super::{Answer, Reply, Supervisor, id_argument};
 use crate::sandbox::caps;
+use crate::sandbox::spec::Limit;
 use crate::sandbox::sys::notify::Notification;
 use crate::sandbox::sys::process;
 
 /// The limit that carries the number of a state.
-pub(in crate::sandbox) const CARRIER: Resource = Resource::Rttime;
+const CARRIER: Resource = Resource::Rttime;
 /// The limit's value for state 0, in microseconds: half a year.
-pub(super) const FIRST_STATE: u64 = 1 << 44;
-
-/// The limit and its value for state 0.
-pub(in crate::sandbox) const CARRIER_LIMIT: (Resource, u64) = (CARRIER, FIRST_STATE);
+const FIRST_STATE: u64 = 1 << 44;
 
 /// The limit of a process in state 0.
-pub(in crate::sandbox) const INITIAL_LIMIT: Rlimit =
-    Rlimit { current: Some(FIRST_STATE), maximum: None };
+pub(in crate::sandbox) const CARRIER_LIMIT: Limit =
+    Limit { resource: CARRIER, soft: Some(FIRST_STATE), hard: None };
 
 /// Maximum number of supplementary groups (`NGROUPS_MAX`).
 const MAX_GROUPS: u64 = 65_536;

@@ -85,10 +85,7 @@ impl Supervisor {
 
     /// Finds the object of a descriptor, or the working directory.
     pub(super) fn find_descriptor(&self, target: Target, number: i32) -> Result<Found> {
-        let file = match number {
-            AT_FDCWD => target.working_directory()?,
-            number => target.descriptor(number)?,
-        };
+        let file = target.directory(number)?;
         let mut stat = rustix::fs::fstat(&file)?;
         let mount = self.mount_of(&file);
         if let Some(original) = self.copies.as_ref().and_then(|copies| copies.original(&stat)) {
@@ -134,10 +131,7 @@ impl Supervisor {
         let (from, within) = if is_absolute {
             (self.root.as_fd(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
         } else {
-            start = match directory {
-                AT_FDCWD => target.working_directory()?,
-                number => target.descriptor(number)?,
-            };
+            start = target.directory(directory)?;
             let about = rustix::fs::fstat(&start)?;
             let id = FileId::of(&about);
             // Mounts, and `/proc`, may be below it.

@@ -11,8 +11,8 @@
 //! - `identity`: user and group ids of processes that all run as one user.
 //! - `redirect`, `sockets`, `execute`, `program_copies`: calls that the process must make itself, with a translated path.
 //!
-//! The supervisor is no security boundary: another thread of the process can change a path after it was
-//! read. It makes the step see its root; what the step may do is the kernel's decision.
+//! The supervisor is not a security boundary: another thread of the process can change a path after it was
+//! read. It shows the step its root. The kernel decides what the step may do.
 
 mod calls;
 mod changes;
@@ -49,7 +49,7 @@ use super::spec::User;
 use super::sys::notify::{self, Notification};
 pub(super) use calls::filter;
 use execute::PendingProgram;
-pub(super) use identity::{CARRIER, CARRIER_LIMIT, INITIAL_LIMIT};
+pub(super) use identity::CARRIER_LIMIT;
 use identity::{Ids, ProcessState, StateTable};
 use lookup::{Found, Name};
 use lower_files::StartTime;
@@ -57,7 +57,7 @@ use mounts::VirtualMount;
 use program_copies::ProgramCopies;
 use target::Target;
 
-/// What a supervisor does for a step.
+/// The parts of a step's environment that its supervisor provides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) struct Rules {
     /// Paths are looked up below the step's root, and programs are started there.
@@ -334,12 +334,8 @@ impl Supervisor {
         if self.mounts.is_empty() || self.rules.translates_paths || path.first() == Some(&b'/') {
             return false;
         }
-        let start = match directory {
-            target::AT_FDCWD => target.working_directory(),
-            number => target.descriptor(number),
-        };
         // A directory that cannot be read is one of a process that cannot enter a mount.
-        start.is_ok_and(|start| self.mount_of(&start).is_some())
+        target.directory(directory).is_ok_and(|start| self.mount_of(&start).is_some())
     }
 
     fn lookup_failed(&self, errno: Errno, starts_in_mount: bool) -> Stop {

@@ -221,7 +221,8 @@ impl Supervisor {
         thread.map(drop).map_err(|_error| Errno::AGAIN)
     }
 
-    /// Returns the path of a device that is emulated: `Some(None)` if there is no such device here.
+    /// Returns the path of an emulated device: `Some(None)` if this machine lacks it, `None` for other
+    /// files.
     fn emulated_device(&self, found: &Found) -> Option<Option<&'static std::ffi::CStr>> {
         if found.file_type() != FileType::RegularFile {
             return None;

@@ -52,12 +52,10 @@ impl Supervisor {
     /// Checks that the process may look up names in a directory.
     pub(super) fn check_search(
         &self,
-        target: Target,
         directory: &OwnedFd,
         mount: Option<usize>,
         state: &ProcessState,
     ) -> Result<()> {
-        let _ = target;
         if !self.is_checked(mount, state) {
             return Ok(());
         }

@@ -104,6 +104,11 @@ impl Target {
         self.open("cwd")
     }
 
+    /// Opens the directory that an argument of an `*at` call stands for (openat(2)).
+    pub(super) fn directory(self, number: i32) -> Result<OwnedFd> {
+        if number == AT_FDCWD { self.working_directory() } else { self.descriptor(number) }
+    }
+
     /// Opens what one of its descriptors refers to, of any type.
     pub(super) fn descriptor(self, number: i32) -> Result<OwnedFd> {
         let link = format!("fd/{number}");

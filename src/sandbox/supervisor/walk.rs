@@ -12,7 +12,7 @@ use super::Supervisor;
 use super::identity::ProcessState;
 use super::lookup::{Found, Name, is_magic_link};
 use super::mounts::id_of;
-use super::target::{AT_FDCWD, Target};
+use super::target::Target;
 use crate::sandbox::attributes::FileId;
 
 /// Maximum number of links that a lookup follows (`MAXSYMLINKS`, include/linux/namei.h).
@@ -65,8 +65,11 @@ impl<'a> Walk<'a> {
         let root = id_of(&own_root)?;
         let (current, mount) = match (path.first(), directory) {
             (Some(b'/'), _) => (own_root, None),
-            (_, AT_FDCWD) => within_mount(supervisor, target.working_directory()?),
-            (_, number) => within_mount(supervisor, target.descriptor(number)?),
+            (_, number) => {
+                let directory = target.directory(number)?;
+                let mount = supervisor.mount_of(&directory);
+                (directory, mount)
+            }
         };
         Ok(Self {
             supervisor,
@@ -86,7 +89,7 @@ impl<'a> Walk<'a> {
     pub(super) fn run(mut self, last: Last) -> Result<Walked> {
         while let Some(name) = self.queue.pop_front() {
             let (supervisor, state) = (self.supervisor, self.state);
-            supervisor.check_search(self.target, &self.current, self.mount, state)?;
+            supervisor.check_search(&self.current, self.mount, state)?;
             if name == b".." {
                 (self.current, self.mount) =
                     supervisor.parent_of(self.current, self.mount, self.root)?;
@@ -197,11 +200,6 @@ fn open_root(supervisor: &Supervisor, state: &ProcessState) -> Result<OwnedFd> {
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let path = state.root.as_slice();
     rustix::fs::openat2(&supervisor.root, path, flags, Mode::empty(), within)
-}
-
-fn within_mount(supervisor: &Supervisor, directory: OwnedFd) -> (OwnedFd, Option<usize>) {
-    let mount = supervisor.mount_of(&directory);
-    (directory, mount)
 }
 
 fn is_directory(stat: &Stat) -> bool {

@@ -26,12 +26,17 @@ pub(in crate::sandbox) fn scope_of_abstract_sockets() -> rustix::io::Result<Owne
         handled_access_net: 0,
         scoped: SCOPE_ABSTRACT_UNIX_SOCKET,
     };
+    create(&attributes)
+}
+
+/// Creates a ruleset. landlock_create_ruleset(2), Linux 5.13.
+fn create(attributes: &RulesetAttributes) -> rustix::io::Result<OwnedFd> {
     let no_flags = 0;
     // SAFETY: the struct is as large as said and outlives the call; the kernel copies it.
     let raw = super::checked(unsafe {
         libc::syscall(
             libc::SYS_landlock_create_ruleset,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<RulesetAttributes>(),
             no_flags,
         )
@@ -107,19 +112,8 @@ pub(in crate::sandbox) fn fence(
     let attributes =
         RulesetAttributes { handled_access_fs: access.0, handled_access_net: 0, scoped };
     // Older kernels know a shorter structure, and accept this one if the rest is zero (Linux 5.13).
+    let rules = create(&attributes)?;
     let no_flags = 0;
-    // SAFETY: the struct is as large as said and outlives the call; the kernel copies it.
-    let raw = super::checked(unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            &raw const attributes,
-            size_of::<RulesetAttributes>(),
-            no_flags,
-        )
-    })?;
-    let raw = RawFd::try_from(raw).map_err(|_error| Errno::OVERFLOW)?;
-    // SAFETY: the kernel has just opened it, and nothing else owns it.
-    let rules = unsafe { OwnedFd::from_raw_fd(raw) };
     for directory in directories {
         let stat = rustix::fs::fstat(directory)?;
         let is_directory =
