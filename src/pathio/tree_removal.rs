@@ -144,7 +144,7 @@ mod tests {
         fs::write(root.join("closed/inner/file"), "x").unwrap();
         symlink(directory.path(), root.join("closed/link")).unwrap();
         for name in ["closed/inner", "closed"] {
-            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o0)).unwrap();
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let mut deep = rustix::fs::open(&root, flags, Mode::empty()).unwrap();

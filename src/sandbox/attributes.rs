@@ -87,6 +87,11 @@ impl EmulatedFiles {
         Ok(())
     }
 
+    /// Adds the attributes of other files.
+    pub fn extend(&mut self, others: Self) {
+        self.files.extend(others.files);
+    }
+
     /// Forgets a file that was removed: its inode number may be reused.
     pub fn remove(&mut self, file: FileId) {
         self.files.remove(&file);

@@ -1,4 +1,4 @@
-//! The choice of the isolation of steps, by trying; see [`isolation`](super::isolation).
+//! The choice of the isolation of steps, by trying; see [`isolation`](mod@super::isolation).
 
 use rustix::process::DumpableBehavior;
 
@@ -8,7 +8,7 @@ use super::tier_trials::{self, Refused};
 use super::user_namespace;
 
 /// Gets this process the right to run steps under `choice` if the system grants it; see
-/// [`super::enter_user_namespace`]. If not, the process continues as it is, and [`refusal`] returns the
+/// [`super::enter_user_namespace`]. If not, the process continues as it is, and [`super::refusal`] returns the
 /// error for each step. Must be called at the start of `main`, before any thread exists.
 ///
 /// Steps without a pid namespace can see this process. It then becomes undumpable, so that no

@@ -17,7 +17,7 @@ use super::step_process::StepProcess;
 use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
 use super::supervised_child::{self, STEPS, SupervisedChild};
 use super::supervised_mounts::StepScratch;
-use super::supervisor::{Identity, Rules, Supervisor};
+use super::supervisor::{Identity, Rules, StartTime, Supervisor};
 use super::sys::descriptors;
 use super::{kept_mounts, launcher, prepare, reaper};
 
@@ -118,10 +118,11 @@ pub(super) fn start_in_namespace(
 ) -> Result<SupervisorThread, SandboxError> {
     let files = rootfs.take_attributes();
     spawn(move || {
+        let started = StartTime::now();
         let listener = kept_mounts::receive_descriptor(socket.as_fd());
         let root = listener.as_ref().and_then(|_| kept_mounts::receive_descriptor(socket.as_fd()));
         let (Some(listener), Some(root)) = (listener, root) else { return Ok(files) };
-        let made = Supervisor::new(listener, rules, root, files, user, Vec::new());
+        let made = Supervisor::new(listener, rules, root, files, user, Vec::new(), started);
         made.map(Supervisor::run).map_err(failed_supervisor)
     })
 }
@@ -167,12 +168,14 @@ fn start_supervisor(
     let mounts = scratch.mounts(rootfs.as_fd(), spec)?;
     let own_attributes = scratch.attributes(spec)?;
     spawn(move || {
+        // It waits, which takes no time here: the command's process is being prepared.
+        let started = StartTime::now();
         let Some(listener) = kept_mounts::receive_descriptor(socket.as_fd()) else {
             return Ok(files);
         };
         drop(socket);
-        let mut supervisor = Supervisor::new(listener, rules, root, files, user, loader)
-            .map_err(failed_supervisor)?;
+        let made = Supervisor::new(listener, rules, root, files, user, loader, started);
+        let mut supervisor = made.map_err(failed_supervisor)?;
         for mount in mounts {
             let shown = String::from_utf8_lossy(&mount.target).into_owned();
             let failed = |errno| SandboxError::setup(format!("show a mount at {shown}"), errno);

@@ -2,7 +2,6 @@
 //! layers as steps on overlays.
 #![expect(
     clippy::disallowed_methods,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "tests may panic and access the system directly"
 )]

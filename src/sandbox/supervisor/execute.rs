@@ -2,7 +2,7 @@
 //!
 //! If paths are translated, the kernel cannot start a program: it would look up the dynamic linker in its
 //! own root. The process executes the loader instead, which then asks for the program; see
-//! [`loader`](crate::sandbox::loader).
+//! [`loader`].
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{CStr, CString};

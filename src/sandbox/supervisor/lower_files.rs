@@ -26,12 +26,12 @@ const COPY_NAME: &str = ".rbuild-copy";
 
 /// The time at which a step started. Files are older, or new.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StartTime(i64, u32);
+pub(in crate::sandbox) struct StartTime(i64, u32);
 
 impl StartTime {
     /// Returns a time that is later than that of all files that exist: waits until the clock of file
     /// systems advances, at most a few milliseconds.
-    pub(super) fn now() -> Self {
+    pub(in crate::sandbox) fn now() -> Self {
         let now = || clock_gettime(ClockId::RealtimeCoarse);
         let before = now();
         let mut after = now();

@@ -52,7 +52,7 @@ use execute::PendingProgram;
 pub(super) use identity::CARRIER_LIMIT;
 use identity::{Ids, ProcessState, StateTable};
 use lookup::{Found, Name};
-use lower_files::StartTime;
+pub(super) use lower_files::StartTime;
 use mounts::VirtualMount;
 use program_copies::ProgramCopies;
 use target::Target;
@@ -156,8 +156,8 @@ pub(in crate::sandbox) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Creates the supervisor of a step with this root. `loader` is the path of the program that loads
-    /// others; see [`execute`].
+    /// Creates the supervisor of a step with this root, whose program starts after `started`. `loader`
+    /// is the path of the program that loads others; see [`execute`].
     pub(in crate::sandbox) fn new(
         listener: OwnedFd,
         rules: Rules,
@@ -165,6 +165,7 @@ impl Supervisor {
         files: EmulatedFiles,
         user: Identity,
         loader: Vec<u8>,
+        started: StartTime,
     ) -> Result<Self> {
         notify::prefer_sync_wake_up(listener.as_fd());
         let first = ProcessState {
@@ -192,7 +193,7 @@ impl Supervisor {
             pending: HashMap::new(),
             loader,
             own_umask: Target::new(own)?.status_octal("Umask").unwrap_or(0),
-            started: StartTime::now(),
+            started,
             copies: ProgramCopies::if_needed(&root, rules)?,
             root,
         })

@@ -13,7 +13,8 @@ pub(super) mod identity;
 pub(super) mod landlock;
 pub(super) mod launcher;
 pub(super) mod loader;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 pub(super) mod loader_trial;
 pub(super) mod memory;
 pub(super) mod mount;

@@ -108,6 +108,21 @@ pub(super) fn find_mut<'a>(
     }
 }
 
+/// Returns the number of files below a directory with these entries; stops counting above `most`.
+pub(super) fn count(entries: &DirectoryRecord, most: usize) -> usize {
+    let mut n_files = 0_usize;
+    let mut open = vec![entries];
+    while let Some(entries) = open.pop() {
+        n_files = n_files.saturating_add(entries.len());
+        if n_files > most {
+            break;
+        }
+        let directories = entries.iter().map(|(_, record)| &record.entries);
+        open.extend(directories.filter(|entries| !entries.is_empty()));
+    }
+    n_files
+}
+
 /// Replaces the records of files with several names, wherever those names are. `settled` has them by
 /// id, and the state of each.
 pub(super) fn settle_names(entries: &mut DirectoryRecord, settled: &HashMap<FileId, FileRecord>) {

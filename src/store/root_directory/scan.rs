@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::File as OsFile;
 use std::iter::Peekable;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Mutex;
 use std::vec::IntoIter;
 
 use rustix::fs::{AtFlags, FileType, Stat};
@@ -13,6 +15,7 @@ use rustix::io::Errno;
 use crate::archive::HashingReader;
 use crate::limits::{MAX_DIRECTORY_DEPTH, MAX_NAME_BYTES_OF_ARCHIVE};
 use crate::pathio::{Context as _, PathError};
+use crate::pool;
 use crate::sandbox::{Attributes, EmulatedFiles, FileId};
 use crate::store::layer_diff::{
     UpperEntry, changed, names, open_directory, open_file, read_xattrs,
@@ -22,7 +25,7 @@ use crate::tree::{
     TreePath, Xattrs,
 };
 
-use super::record::{DirectoryRecord, FileRecord, Time, recent_since};
+use super::record::{self, DirectoryRecord, FileRecord, Time, recent_since};
 
 /// The attributes of files as a step sees them.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +70,7 @@ pub(super) fn changes(
     seen: SeenAttributes<'_>,
     now: Time,
 ) -> Result<Scanned, PathError> {
-    Scan::new(seen, now, true).run(root, old, tree)
+    Scan::new(seen, recent_since(now), true).run(root, old, tree)
 }
 
 /// Records the files in the directory `root`, which are those of `tree`.
@@ -81,7 +84,7 @@ pub(super) fn record(
     seen: SeenAttributes<'_>,
     now: Time,
 ) -> Result<Scanned, PathError> {
-    Scan::new(seen, now, false).run(root, old, tree)
+    Scan::new(seen, recent_since(now), false).run(root, old, tree)
 }
 
 struct Scan<'a> {
@@ -106,9 +109,27 @@ struct ScannedDirectory<'t> {
     /// The names on the disk; `None` if they are those of `old`.
     names: Option<Peekable<IntoIter<Vec<u8>>>>,
     new: DirectoryRecord,
+    /// Number of files below it in the last scan, counted up to [`MAX_WORTH`] and one more.
+    n_known: usize,
 }
 
+/// A directory that a thread of its own may scan.
+struct Apart<'t> {
+    at: TreePath,
+    directory: Mutex<Option<ScannedDirectory<'t>>>,
+}
+
+/// Maximum number of directories that are open for other threads.
+const MAX_APART: usize = 64;
+/// The number of files of a directory that is worth a thread; of larger ones, the directories in it are.
+const MIN_WORTH: usize = 100;
+const MAX_WORTH: usize = 2000;
+
 impl ScannedDirectory<'_> {
+    const fn is_worth_a_thread(&self) -> bool {
+        MIN_WORTH <= self.n_known && self.n_known <= MAX_WORTH
+    }
+
     /// Returns the next name in order, and its old record.
     fn next(&mut self) -> Option<(Box<[u8]>, Option<FileRecord>)> {
         let Some(names) = &mut self.names else {
@@ -130,10 +151,10 @@ impl ScannedDirectory<'_> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(seen: SeenAttributes<'a>, now: Time, compares: bool) -> Self {
+    fn new(seen: SeenAttributes<'a>, recent: Time, compares: bool) -> Self {
         Self {
             seen,
-            recent: recent_since(now),
+            recent,
             compares,
             no_origin: FileOrigin::directory(0, TreePath::root()),
             found: Vec::new(),
@@ -155,7 +176,23 @@ impl<'a> Scan<'a> {
         let is_untouched = old.as_ref().is_some_and(|old| old.is_untouched(&stat, &attributes));
         let mut record = FileRecord::new(&stat, attributes, self.recent);
         let entries = old.map(|old| old.entries).unwrap_or_default();
-        let mut open = vec![enter(opened, at, Some(tree.root()), entries, is_untouched)?];
+        let first = enter(opened, at, Some(tree.root()), entries, is_untouched)?;
+        let mut apart = Vec::new();
+        record.entries = self.directory(first, Some(&mut apart))?;
+        self.directories(&apart, &mut record)?;
+        self.found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
+        Ok(Scanned { changed: changed(self.found), record, attributes: self.attributes })
+    }
+
+    /// Scans a directory with all below it; returns its entries. Directories that are worth it are put
+    /// into `apart` instead, and their entries are left out.
+    fn directory<'t>(
+        &mut self,
+        first: ScannedDirectory<'t>,
+        mut apart: Option<&mut Vec<Apart<'t>>>,
+    ) -> Result<DirectoryRecord, PathError> {
+        let depth = first.at.names().count();
+        let mut open = vec![first];
         // Parent directories are kept in a vector and not on the thread's stack, which deeply nested
         // directories could overflow.
         while let Some(directory) = open.last_mut() {
@@ -163,18 +200,44 @@ impl<'a> Scan<'a> {
                 let entries = open.pop().map(|done| done.new).unwrap_or_default();
                 match open.last_mut().and_then(|parent| parent.new.last_mut()) {
                     Some((_, own)) => own.entries = entries,
-                    None => record.entries = entries,
+                    None => return Ok(entries),
                 }
                 continue;
             };
             let Some(inner) = self.file(directory, name, old)? else { continue };
-            if open.len() > MAX_DIRECTORY_DEPTH {
+            if open.len().saturating_add(depth) > MAX_DIRECTORY_DEPTH {
                 return Err(PathError::new("list", inner.at.as_path(), Errno::NAMETOOLONG));
             }
-            open.push(inner);
+            match &mut apart {
+                Some(apart) if inner.is_worth_a_thread() && apart.len() < MAX_APART => {
+                    apart.push(Apart { at: inner.at.clone(), directory: Mutex::new(Some(inner)) });
+                }
+                Some(_) | None => open.push(inner),
+            }
         }
-        self.found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
-        Ok(Scanned { changed: changed(self.found), record, attributes: self.attributes })
+        Ok(DirectoryRecord::new())
+    }
+
+    /// Scans directories on all processors, and puts their entries into the record of the root.
+    fn directories(&mut self, apart: &[Apart<'_>], root: &mut FileRecord) -> Result<(), PathError> {
+        let (seen, recent, compares) = (self.seen, self.recent, self.compares);
+        let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let scanned = pool::map_in_order(apart, jobs, |Apart { directory, .. }| {
+            let mut scan = Scan::new(seen, recent, compares);
+            let directory = pool::lock(directory).take().expect("each is taken once");
+            scan.directory(directory, None).map(|entries| (entries, scan))
+        });
+        for (Apart { at, .. }, scanned) in apart.iter().zip(scanned) {
+            let (entries, scan) = scanned?;
+            if let Some(record) = record::find_mut(&mut root.entries, at) {
+                record.entries = entries;
+            }
+            self.found.extend(scan.found);
+            self.attributes.extend(scan.attributes);
+            self.n_xattr_bytes = self.n_xattr_bytes.saturating_add(scan.n_xattr_bytes);
+            self.check_xattrs(at)?;
+        }
+        Ok(())
     }
 
     fn attributes_of(&mut self, stat: &Stat) -> Attributes {
@@ -329,6 +392,10 @@ impl<'a> Scan<'a> {
     fn count_xattrs(&mut self, record: &FileRecord, path: &TreePath) -> Result<(), PathError> {
         let lengths = record.xattrs.iter().flat_map(|xattrs| xattrs.iter());
         self.n_xattr_bytes += lengths.map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.check_xattrs(path)
+    }
+
+    fn check_xattrs(&self, path: &TreePath) -> Result<(), PathError> {
         if u64::try_from(self.n_xattr_bytes).is_ok_and(|total| total <= MAX_NAME_BYTES_OF_ARCHIVE) {
             return Ok(());
         }
@@ -346,7 +413,9 @@ fn enter(
     let names =
         if is_untouched { None } else { Some(names(opened.as_fd(), &at)?.into_iter().peekable()) };
     let new = Vec::with_capacity(old.len());
-    Ok(ScannedDirectory { opened, at, listed, old: old.into_iter().peekable(), names, new })
+    let n_known = record::count(&old, MAX_WORTH);
+    let old = old.into_iter().peekable();
+    Ok(ScannedDirectory { opened, at, listed, old, names, new, n_known })
 }
 
 /// Returns whether a file with the same properties has the same content and extended attributes.
