@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::env::{Done, Env, skip};
 use super::source;
@@ -75,7 +76,9 @@ impl Docker {
     pub(crate) fn open(env: &Env) -> Option<Self> {
         let beside = source::root().join("../shared/peers/docker");
         let client = std::env::var_os("RBUILD_DOCKER").map_or(beside, PathBuf::from);
-        let image = format!("rbuild-isolation:{}", std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let image = format!("rbuild-isolation:{}-{number}", std::process::id());
         let docker = Self { client, image };
         if !docker.client.exists() {
             skip("docker", "set RBUILD_DOCKER to a docker client");
