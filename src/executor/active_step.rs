@@ -37,12 +37,12 @@ impl Services<'_> {
     }
 
     /// Reports that a step's command starts. Everything it needs is there, so its time counts from
-    /// here. Before the first one it reports the isolation.
-    pub(in crate::executor) fn execute(&self, step: &ActiveStep) {
+    /// here. Before the first one it reports the isolation, with a remark about the roots of steps.
+    pub(in crate::executor) fn execute(&self, step: &ActiveStep, roots: Option<String>) {
         if self.numbers.note_execution()
             && let Some(isolation) = sandbox::isolation()
         {
-            let remarks = sandbox::remarks().into_iter().map(str::to_owned).collect();
+            let remarks = sandbox::remarks().into_iter().map(str::to_owned).chain(roots).collect();
             self.event(Event::Isolated { isolation, remarks });
         }
         step.leave_out(step.started.elapsed());

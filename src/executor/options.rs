@@ -86,6 +86,9 @@ pub struct BuildOptions {
     pub jobs: NonZeroUsize,
     /// Maximum size of the image and its layers.
     pub budget: Budget,
+    /// Maximum size of changes that steps make in memory, bytes, where the store cannot hold them as an
+    /// overlay; by default half of the memory that is available.
+    pub max_in_memory: Option<u64>,
     /// Compressions of the outputs. New layers are compressed accordingly while later steps run.
     pub pack_ahead: Vec<Packing>,
 }

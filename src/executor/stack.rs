@@ -252,10 +252,13 @@ impl Stack {
 
     /// Returns the directories that together hold the layers, base first, and unpacks layers if
     /// needed. In a high stack the first directory stands for many layers.
+    ///
+    /// `merges` is false where the layers are on an overlay: overlayfs stacks no more than two.
     pub(in crate::executor) fn directories(
         &self,
         unpack: &Unpack<'_>,
         flatten: &Flatten<'_>,
+        merges: bool,
     ) -> Result<Vec<LowerDirectory>, Failure> {
         let mut each: Vec<LayerDirectory> = Vec::new();
         let mut directories: Vec<LayerDirectory> = Vec::new();
@@ -267,7 +270,7 @@ impl Stack {
             };
             put_on_top(&mut directories, &directory);
             each.push(directory);
-            if directories.len() < MERGED_AT {
+            if !merges || directories.len() < MERGED_AT {
                 continue;
             }
             let mut mounted = layer.mounted();
@@ -276,6 +279,25 @@ impl Stack {
             }
         }
         Ok(directories.into_iter().map(|directory| directory.open).collect())
+    }
+
+    /// Returns whether the layers can be mounted one by one, and `is_plain` for those that are not
+    /// unpacked yet; waits for these.
+    pub(in crate::executor) fn are_mounted_singly(
+        &self,
+        is_plain: &dyn Fn(&StoredLayer) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let layers = self.list();
+        if layers.len() > MAX_PLAIN {
+            return Ok(false);
+        }
+        for layer in layers {
+            let is_unpacked = layer.mounted().directory.is_some();
+            if !is_unpacked && !is_plain(&layer.done.wait()?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the merged file tree; waits for unfinished layers. `prepare` makes sure that a

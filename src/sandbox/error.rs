@@ -87,6 +87,15 @@ pub enum SandboxError {
         /// The kinds that were tried, at least one, the strongest first.
         refusals: Vec<Refusal>,
     },
+    /// The command was killed because its changes took more memory than [`AttachOptions::memory`]
+    /// allows.
+    ///
+    /// [`AttachOptions::memory`]: super::AttachOptions::memory
+    #[error("the changes of the command take more than {} MiB of memory", max_bytes >> 20)]
+    MemoryLimit {
+        /// The limit, bytes.
+        max_bytes: u64,
+    },
     /// An operation of the setup failed.
     #[error("cannot {op}")]
     Setup {

@@ -34,6 +34,7 @@ mod isolation_choice;
 mod kept_mounts;
 mod launcher;
 mod loader;
+mod memory_directory;
 mod mounts;
 mod ops;
 mod ops_text;
@@ -68,8 +69,9 @@ pub use isolation::{
     Fence, Isolation, IsolationChoice, Refusal, isolation, refusal, refusals, remarks,
 };
 pub use isolation_choice::{Trials, enter_or_continue, try_all};
+pub use memory_directory::{MemoryLimit, limited_memory_directory, memory_directory, memory_use};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
-pub use rootfs::{MAX_LOWERS, Rootfs, memory_directory, merged_directories};
+pub use rootfs::{MAX_LOWERS, Rootfs, merged_directories};
 pub use run::{RunOutcome, run, run_attached};
 pub use spec::{
     DEFAULT_SHM_BYTES, Exit, KeptMounts, Limit, Mount, MountNamespace, MountSource, Network,

@@ -159,16 +159,6 @@ pub fn merged_directories(lowers: &[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxE
     overlay(lowers, None).map_err(overlay_error)
 }
 
-/// Returns an empty tmpfs as a detached mount: its files are on no disk, and gone with the last
-/// descriptor and the last mount of it.
-///
-/// # Errors
-/// [`SandboxError::Setup`], with the kernel's error.
-pub fn memory_directory() -> Result<OwnedFd, SandboxError> {
-    detached_mount::new_tmpfs()
-        .map_err(|errno| SandboxError::setup("make a directory in memory", errno))
-}
-
 /// Checks that the mount is writable: where overlayfs cannot create its work directory, it mounts
 /// read-only and reports that in the kernel log alone (`ovl_get_workdir`, fs/overlayfs/super.c).
 ///

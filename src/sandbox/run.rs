@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::process::{Gid, Signal, Uid};
+use rustix::process::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 
 use crate::pathio::ids::{self, UnmappedId};
@@ -137,7 +137,7 @@ pub(super) fn start_and_attach(
     // The child has its own copies. While these are open, the pipes would not reach end of file.
     drop((status.write, prepared, theirs));
 
-    let AttachResult { report, interrupted } = streams
+    let AttachResult { report, killed } = streams
         .attend(status.read, &step, attach, on_output)
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
@@ -146,10 +146,10 @@ pub(super) fn start_and_attach(
     }
     let program = spec.argv.first();
     tracing::debug!(?program, ?exit, took = ?started.elapsed(), "command ended");
-    match report {
-        Some(report) => Err(error_from_report(report, ops, spec)),
-        None if interrupted => Ok(Exit::Signal(Signal::INT.as_raw())),
-        None => Ok(exit),
+    match (report, killed) {
+        (Some(report), _) => Err(error_from_report(report, ops, spec)),
+        (None, Some(cause)) => cause.result(),
+        (None, None) => Ok(exit),
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Signal, Uid};
 
 use super::devices::NULL;
 use super::error::SandboxError;
+use super::memory_directory::MemoryLimit;
 use super::report::Report;
-use super::spec::{Output, Streams};
+use super::spec::{Exit, Output, Streams};
 use super::step_process::StepProcess;
 use super::terminal::Terminal;
 
@@ -46,7 +47,7 @@ fn set_nonblocking(end: &OwnedFd) -> Result<(), SandboxError> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AttachOptions<'a> {
     /// Kills the command when it becomes readable; the result is then
-    /// [`Exit::Signal`](super::Exit::Signal) with 9.
+    /// [`Exit::Signal`] with 9.
     pub cancel: Option<BorrowedFd<'a>>,
     /// The command's input, unless its streams are [`Streams::Output`]. If the command has a
     /// terminal, this is the caller's, in raw mode, so every key is forwarded as it is typed
@@ -54,6 +55,9 @@ pub struct AttachOptions<'a> {
     pub input: Option<BorrowedFd<'a>>,
     /// Becomes readable when the caller's terminal changes its size; must not block.
     pub resized: Option<BorrowedFd<'a>>,
+    /// Kills the command when its changes take more memory; the result is then
+    /// [`SandboxError::MemoryLimit`].
+    pub memory: Option<MemoryLimit<'a>>,
 }
 
 /// The child's ends of its pipes, sockets and terminal.
@@ -193,9 +197,29 @@ impl CommandStreams {
 pub(super) struct AttachResult {
     /// The child's report, if it could not execute the command.
     pub(super) report: Option<Report>,
-    /// True if the command was killed by a key such as Ctrl-C.
-    pub(super) interrupted: bool,
+    /// The cause if rbuild killed the command: a key such as Ctrl-C, or its use of memory.
+    pub(super) killed: Option<KillCause>,
 }
+
+/// The cause for which rbuild killed a command, besides cancellation.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum KillCause {
+    Key,
+    Memory { max_bytes: u64 },
+}
+
+impl KillCause {
+    /// Returns the result of the command.
+    pub(super) const fn result(self) -> Result<Exit, SandboxError> {
+        match self {
+            Self::Key => Ok(Exit::Signal(Signal::INT.as_raw())),
+            Self::Memory { max_bytes } => Err(SandboxError::MemoryLimit { max_bytes }),
+        }
+    }
+}
+
+/// Interval in which the use of memory is looked at. A command fills some 100 MB meanwhile.
+const MEMORY_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// rbuild's end of a stream that the command, or its child's setup, writes to.
 struct OutputStream {
@@ -318,7 +342,7 @@ impl AttachedCommand<'_> {
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> rustix::io::Result<AttachResult> {
         let mut chunk = vec![0; CHUNK_BYTES];
-        let (mut report, mut interrupted) = (None, false);
+        let (mut report, mut killed) = (None, None);
         loop {
             let ready = self.poll()?;
             if ready.cancelled {
@@ -333,9 +357,14 @@ impl AttachedCommand<'_> {
                 if let Some(terminal) = &self.terminal
                     && terminal.interrupts(typed, self.step)
                 {
-                    interrupted = true;
+                    killed = Some(KillCause::Key);
                     self.step.kill();
                 }
+            }
+            if let Some(limit) = self.attach.memory.filter(|limit| limit.is_exceeded()) {
+                killed = Some(KillCause::Memory { max_bytes: limit.max_bytes });
+                self.step.kill();
+                self.attach.memory = None;
             }
             // Once pid 1 has ended, all writers are gone: reading the streams once more after that
             // misses nothing.
@@ -343,7 +372,7 @@ impl AttachedCommand<'_> {
                 stream.drain(&mut chunk, &mut report, on_output)?;
             }
             if ready.ended {
-                return Ok(AttachResult { report, interrupted });
+                return Ok(AttachResult { report, killed });
             }
         }
     }
@@ -363,7 +392,8 @@ impl AttachedCommand<'_> {
     fn poll(&self) -> rustix::io::Result<WakeReasons> {
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let pidfd = self.step.pidfd.as_fd();
-        let AttachOptions { cancel, resized, .. } = self.attach;
+        let AttachOptions { cancel, resized, memory, .. } = self.attach;
+        let timeout = memory.map(|_| MEMORY_INTERVAL);
         let feed = self.feed.as_ref().and_then(InputForwarder::poll_target);
         let has_feed = feed.is_some();
         // poll(2) allows a descriptor to be listed twice: the pidfd stands in for absent ones, so
@@ -373,7 +403,7 @@ impl AttachedCommand<'_> {
         fds.push(feed.unwrap_or_else(|| readable(pidfd)));
         let streams = self.streams.iter().filter_map(|stream| stream.from.as_ref());
         fds.extend(streams.map(|fd| readable(fd.as_fd())));
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout.as_ref()))?;
         let mut woken = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || woken.next().unwrap_or(false);
         Ok(WakeReasons {

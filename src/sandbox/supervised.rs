@@ -62,11 +62,11 @@ pub(super) fn run(
     let supervised = finish(supervisor, rootfs);
     scratch.remove();
     supervised?;
-    let (AttachResult { report, interrupted }, exit) = exit?;
-    match report {
-        Some(report) => Err(error_from_report(report, spec)),
-        None if interrupted => Ok(Exit::Signal(rustix::process::Signal::INT.as_raw())),
-        None => Ok(exit),
+    let (AttachResult { report, killed }, exit) = exit?;
+    match (report, killed) {
+        (Some(report), _) => Err(error_from_report(report, spec)),
+        (None, Some(cause)) => cause.result(),
+        (None, None) => Ok(exit),
     }
 }
 

@@ -77,6 +77,52 @@ impl Store {
         Ok(StoredLayer { diff_id, record })
     }
 
+    /// Creates a layer like [`Self::layer_from_upper`], as a plain tar: `upper` is on another file system
+    /// than the store.
+    ///
+    /// # Errors
+    /// The errors of [`Self::layer_from_upper`].
+    pub fn tar_from_upper(
+        &self,
+        upper: BorrowedFd<'_>,
+        lowers: &[LowerDirectory],
+        options: &LayerOptions,
+    ) -> Result<StoredLayer> {
+        let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
+        let changed = layer_diff::diff_upper(upper, &lowers, self.user_namespace)?;
+        self.tar_from_changes(changed, upper, options, &mut |_entry| {})
+    }
+
+    /// Creates a layer, as a plain tar, from changed files below `root`. Calls `note` for each entry that
+    /// was written.
+    ///
+    /// # Errors
+    /// The errors of [`Self::layer_from_upper`].
+    pub(super) fn tar_from_changes(
+        &self,
+        mut changed: Vec<Entry>,
+        root: BorrowedFd<'_>,
+        options: &LayerOptions,
+        note: &mut (dyn FnMut(&Entry) + Send),
+    ) -> Result<StoredLayer> {
+        check_entries(changed.iter().map(Cow::Borrowed), self.archive_bounds().max_bytes)?;
+        clamp(&mut changed, options.clamp_s, root)?;
+        let mut listing = ListingDraft::new(&self.work, changed.len())?;
+        let mut draft = Pipelined::new(self.draft()?);
+        layer_diff::write_layer(changed, root, &mut draft, &mut |entry, tar_at| {
+            note(entry);
+            listing.entry(entry, tar_at)
+        })?;
+        let draft = draft.finish().context("write a blob in", self.root())?;
+        let (digest, tar_bytes) = self.publish(draft)?;
+        let diff_id = DiffId::new(digest);
+        let listed = listing.finish()?;
+        let content = listed.content();
+        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
+        self.publish_layer(diff_id, &record, &listed, None, None)?;
+        Ok(StoredLayer { diff_id, record })
+    }
+
     /// Creates a layer from entries whose contents `open` opens. Also returns its directory, if
     /// `representation` asks for one.
     ///

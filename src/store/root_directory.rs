@@ -11,22 +11,16 @@ mod record;
 mod scan;
 mod update;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 
-use crate::archive::Pipelined;
-use crate::oci::DiffId;
 use crate::pathio::{self, Context as _, PathError};
 use crate::sandbox::{Attributes, EmulatedFiles, FileId};
 use crate::tree::{Entry, LayerItem, Meta, Tree, TreePath, Xattrs};
 
-use super::listing_draft::ListingDraft;
-use super::{
-    LayerOptions, LayerRecord, Store, StoreError, StoredLayer, WorkDirectory, layer_diff, new_layer,
-};
+use super::{LayerOptions, Store, StoreError, StoredLayer, WorkDirectory};
 
 use maker::MakerRights;
 use record::{FileRecord, Time, recent_since};
@@ -98,26 +92,13 @@ impl Store {
         root: &mut RootDirectory,
         options: &LayerOptions,
     ) -> Result<StoredLayer> {
-        let mut changed = root.scan()?;
-        let limit = self.archive_bounds().max_bytes;
-        new_layer::check_entries(changed.iter().map(Cow::Borrowed), limit)?;
-        new_layer::clamp(&mut changed, options.clamp_s, root.as_fd())?;
-        let mut listing = ListingDraft::new(&self.work, changed.len())?;
-        let mut draft = Pipelined::new(self.draft()?);
+        let changed = root.scan()?;
         let mut written = Vec::new();
-        layer_diff::write_layer(changed, root.as_fd(), &mut draft, &mut |entry, tar_at| {
+        let layer = self.tar_from_changes(changed, root.as_fd(), options, &mut |entry| {
             written.extend(WrittenEntry::of(entry));
-            listing.entry(entry, tar_at)
         })?;
-        let draft = draft.finish().context("write a blob in", self.root())?;
-        let (digest, tar_bytes) = self.publish(draft)?;
-        let diff_id = DiffId::new(digest);
-        let listed = listing.finish()?;
-        let content = listed.content();
-        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
-        self.publish_layer(diff_id, &record, &listed, None, None)?;
         root.settle(&written)?;
-        Ok(StoredLayer { diff_id, record })
+        Ok(layer)
     }
 
     fn maker_rights(&self, emulates: bool) -> MakerRights {

@@ -18,7 +18,7 @@ use rbuild::sandbox::Isolation;
 
 use crate::support::container::Docker;
 use crate::support::env::{Done, Env, Who, skip};
-use crate::support::sandbox::TestUser;
+use crate::support::sandbox::{TestUser, has_overlays_in_memory};
 
 /// The kinds of isolation that rbuild has. Cells that need another one are counted, and not run.
 const READY: &[Isolation] =
@@ -172,9 +172,12 @@ const DOCKER_HARDENED_NOEXEC: Way = Way {
     exceptions: NO_CHROOT,
     ..DOCKER_USER
 };
-/// The store is on the overlay of the container, on which the kernel mounts no other overlay.
-const DOCKER_PRIVILEGED: Way = Way {
-    start: Start::Docker(&["--privileged"]),
+/// The store is on the overlay of the container, which cannot hold the changes of another overlay: they
+/// are made in memory.
+const DOCKER_PRIVILEGED: Way =
+    Way { start: Start::Docker(&["--privileged"]), exceptions: &[], ..DOCKER_PRIVILEGED_ON_DISK };
+const DOCKER_PRIVILEGED_ON_DISK: Way = Way {
+    start: Start::Docker(&["--privileged", "--env=RBUILD_MAX_IN_MEMORY=0"]),
     cells: [
         (Ask::Auto, Images(Isolation::Namespace)),
         (Ask::Namespace, Images(Isolation::Namespace)),
@@ -602,8 +605,15 @@ fn bubblewrap(env: &Env, options: &[&str]) -> Option<Command> {
     None
 }
 
+fn privileged() -> Way {
+    if has_overlays_in_memory() {
+        return DOCKER_PRIVILEGED;
+    }
+    Way { exceptions: ONE_FILE, ..DOCKER_PRIVILEGED }
+}
+
 macro_rules! ways {
-    ($($test:ident $way:ident,)*) => {
+    ($($test:ident $way:expr,)*) => {
         $(#[test]
         fn $test() {
             $way.check(&|ask| $way.build(ask));
@@ -619,7 +629,8 @@ ways! {
     priv_user_of_a_container DOCKER_USER,
     priv_user_of_a_container_without_rights DOCKER_HARDENED,
     priv_user_of_a_container_that_can_execute_nothing_it_writes DOCKER_HARDENED_NOEXEC,
-    priv_root_of_a_privileged_container DOCKER_PRIVILEGED,
+    priv_root_of_a_privileged_container privileged(),
+    priv_root_of_a_privileged_container_with_changes_on_the_disk DOCKER_PRIVILEGED_ON_DISK,
     priv_root_of_a_privileged_container_with_a_volume DOCKER_PRIVILEGED_VOLUME,
     priv_root_of_an_unconfined_container DOCKER_UNCONFINED,
     priv_root_of_a_namespace_with_one_id BUBBLEWRAP,
@@ -627,7 +638,7 @@ ways! {
 }
 
 macro_rules! ways_by_docker {
-    ($($test:ident $way:ident,)*) => {
+    ($($test:ident $way:expr,)*) => {
         /// The same containers, started by docker.
         mod docker {
             use super::*;
@@ -645,7 +656,8 @@ ways_by_docker! {
     priv_user_of_a_container DOCKER_USER,
     priv_user_of_a_container_without_rights DOCKER_HARDENED,
     priv_user_of_a_container_that_can_execute_nothing_it_writes DOCKER_HARDENED_NOEXEC,
-    priv_root_of_a_privileged_container DOCKER_PRIVILEGED,
+    priv_root_of_a_privileged_container privileged(),
+    priv_root_of_a_privileged_container_with_changes_on_the_disk DOCKER_PRIVILEGED_ON_DISK,
     priv_root_of_a_privileged_container_with_a_volume DOCKER_PRIVILEGED_VOLUME,
 }
 

@@ -14,6 +14,7 @@ mod budget;
 mod build;
 mod cache_mounts;
 mod caches;
+mod changes_in_memory;
 mod check;
 mod checkout;
 mod ci_files;

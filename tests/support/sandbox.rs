@@ -166,6 +166,14 @@ pub(crate) fn skip(what: &str) {
     eprintln!("SKIP: {what}");
 }
 
+/// Returns whether the kernel accepts detached mounts as parts of an overlay: since Linux 6.15.
+pub(crate) fn has_overlays_in_memory() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
 /// Returns whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()

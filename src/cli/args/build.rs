@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::budget::BudgetArgs;
+use super::budget::{BudgetArgs, bytes};
 use super::call::{Call, Format, Inspection};
 use super::check::{CheckArgs, CheckedBases};
 use super::heading::{CACHE, CHECKS, INPUTS, OUTPUT, REPRODUCIBLE, STEPS};
@@ -80,6 +80,13 @@ pub(crate) struct BuildArgs {
     pub(crate) metadata_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
+    /// Maximum size of changes in memory
+    ///
+    /// Where the store is on an overlay, such as the file system of a container, RUN makes its changes in
+    /// memory, and on the disk if they are larger; 0: always on the disk [default:
+    /// $RBUILD_MAX_IN_MEMORY, or half of the memory that is available].
+    #[arg(long, value_name = "SIZE", value_parser = bytes, help_heading = STEPS)]
+    pub(crate) max_in_memory: Option<u64>,
     /// Import a build cache
     ///
     /// One of type=registry,ref=NAME, type=local,src=DIRECTORY and

@@ -99,6 +99,7 @@ impl EnterArgs {
             (build.checks.given().is_some(), "--fix or --format"),
             (build.budget.max_size.is_some(), "--max-size"),
             (build.budget.max_layer_size.is_some(), "--max-layer-size"),
+            (build.max_in_memory.is_some(), "--max-in-memory"),
             (build.quiet, "--quiet"),
             (build.iidfile.is_some(), "--iidfile"),
             (build.metadata_file.is_some(), "--metadata-file"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CliError, Environment, Exit};
+use super::{CliError, Environment, Exit, size_setting};
 use crate::cli::args::build::{Allow, BuildArgs, NetworkArg, OnError};
 use crate::cli::args::{cache_options, run_options};
 use crate::cli::inputs::contexts::{self, Input};
@@ -193,6 +193,7 @@ pub(super) fn options(
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
         budget: args.budget.budget(),
+        max_in_memory: size_setting(args.max_in_memory, "RBUILD_MAX_IN_MEMORY", environment)?,
         pack_ahead: output::packings(&outputs.all),
     })
 }

@@ -68,7 +68,8 @@ fn open_store_by(
         let text = "error: cannot locate the store: HOME is not set; use --root DIR or RBUILD_ROOT";
         CliError::new(text, Exit::Usage)
     })?;
-    let max_unpacked = max_unpacked(global, environment)?;
+    let max_unpacked =
+        size_setting(global.max_unpacked_size, "RBUILD_MAX_UNPACKED_SIZE", environment)?;
     let options = OpenOptions { user_namespace, now_s: environment.now_s };
     let is_default = global.root.is_none() && environment.get("RBUILD_ROOT").is_none();
     let store = open(&root, &options).map_err(|error| store_error(&error, is_default))?;
@@ -111,13 +112,16 @@ fn existing_store(global: &Global, environment: &Environment) -> Option<Store> {
     is_there.then(|| Store::open(&root, &options).ok()).flatten()
 }
 
-/// Returns the limit on the unpacked size of an archive, if an option or the environment sets one.
-fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, CliError> {
-    const NAME: &str = "RBUILD_MAX_UNPACKED_SIZE";
-    let Some(text) = environment.get(NAME) else { return Ok(global.max_unpacked_size) };
+/// Returns the size that an option gives, or else the variable `name` of the environment.
+fn size_setting(
+    given: Option<u64>,
+    name: &str,
+    environment: &Environment,
+) -> Result<Option<u64>, CliError> {
+    let Some(text) = environment.get(name) else { return Ok(given) };
     let from_environment = budget::bytes(text)
-        .map_err(|error| CliError::new(format!("error: {NAME}={text}: {error}"), Exit::Usage))?;
-    Ok(Some(global.max_unpacked_size.unwrap_or(from_environment)))
+        .map_err(|error| CliError::new(format!("error: {name}={text}: {error}"), Exit::Usage))?;
+    Ok(Some(given.unwrap_or(from_environment)))
 }
 
 /// Runs `work` with services that are enough for transfers: the store, the registry client and

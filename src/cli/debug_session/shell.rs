@@ -133,6 +133,7 @@ impl SessionRunner<'_> {
                     | SandboxError::NoIsolation { .. }
                     | SandboxError::Setup { .. }
                     | SandboxError::NotIsolated { .. }
+                    | SandboxError::MemoryLimit { .. }
                     | SandboxError::Overlay { .. } => Exit::Environment,
                 };
                 Err(CliError::from_error(&error, exit))

@@ -203,8 +203,12 @@ impl DebugSession {
         let SessionIo { input, resized, env, show } = io;
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let streams = if resized.is_some() { Streams::Terminal } else { Streams::Pipes };
-        let attending =
-            AttachOptions { cancel: Some(services.cancel.as_fd()), input: Some(input), resized };
+        let attending = AttachOptions {
+            cancel: Some(services.cancel.as_fd()),
+            input: Some(input),
+            resized,
+            memory: None,
+        };
         let command = SessionCommand { argv, env, mounts, streams };
         self.root.run_in_session(command, attending, &mut |output, bytes| match output {
             Output::Stdout => show(Stream::Stdout, bytes),

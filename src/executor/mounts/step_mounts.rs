@@ -17,6 +17,7 @@ use crate::executor::active_step::ActiveStep;
 use crate::executor::error::unshared;
 use crate::executor::inputs::ssh_agent::Agents;
 use crate::executor::state::BuildState;
+use crate::executor::state::root_directories::RootKind;
 use crate::executor::{BuildError, chain};
 
 use super::cache_mount::StepCaches;
@@ -161,7 +162,7 @@ impl StepMounts {
     /// later mount points can be made.
     fn bind(&mut self, with: MountArguments<'_>) -> Result<(MountSource, bool, MountedFiles)> {
         let selected = with.selected.expect("every bind mount was looked up");
-        if with.state.runs_in_place() {
+        if with.state.root_kind() != RootKind::Overlay {
             return self.copied(with, selected);
         }
         let (lowers, path) = self.lowers(with, selected)?;

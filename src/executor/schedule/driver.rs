@@ -16,6 +16,7 @@ use crate::executor::mounts::source::MountInputs;
 use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
+use crate::executor::state::root_directories::RootKind;
 use crate::executor::state::stage_result::{StageHistory, StageLayer, StageResult};
 use crate::executor::steps::file_steps;
 use crate::executor::steps::run::{self, FailedRun};
@@ -308,7 +309,7 @@ impl<'a> Driver<'a> {
         }
         let files = StepFiles::of(state, stack, span)?;
         let started = Instant::now();
-        let files = run::run(state, active, span, operation, &inputs, files)
+        let mut files = run::run(state, active, (operation, span), &inputs, (files, stack))
             .map_err(|failed| self.keep_session(at.stage, active, operation, failed).at(span))?;
         claim.note_duration(started);
         let upper = files.upper();
@@ -386,7 +387,8 @@ impl<'a> Driver<'a> {
 
     /// Returns the representation in which the layer of a COPY, ADD or WORKDIR is written.
     fn form(&self, at: PlannedStep<'_>) -> Representation {
-        if self.forms.is_mounted(at.stage, at.number) && !self.state.runs_in_place() {
+        if self.forms.is_mounted(at.stage, at.number) && self.state.root_kind() == RootKind::Overlay
+        {
             Representation::Directory
         } else {
             Representation::Tar

@@ -7,9 +7,10 @@ use crate::diag::Span;
 use crate::plan::{self, CopyFrom, ImageRequest};
 use crate::pool::{self, Scope};
 use crate::store::{LowerDirectory, StoredLayer};
-use crate::tree::Tree;
+use crate::tree::{LayerEntries as _, LayerItem, Tree};
 
 use super::BuildState;
+use super::root_directories::RootKind;
 use crate::executor::active_step::ActiveStep;
 use crate::executor::error::unshared;
 use crate::executor::stack::Stack;
@@ -96,7 +97,19 @@ impl BuildState<'_> {
             let flat = store.flat_directory(layers);
             Ok(flat.map_err(|error| BuildError::from(error).at(span))?)
         };
-        stack.directories(&unpack, &flatten)
+        stack.directories(&unpack, &flatten, self.root_kind() == RootKind::Overlay)
+    }
+
+    /// Returns whether a file system that is an overlay itself can hold the unpacked layers: there are no
+    /// whiteouts on it (`ovl_mknod`, fs/overlayfs/dir.c).
+    pub(in crate::executor) fn is_unpackable_on_overlay(&self, stack: &Stack) -> Result<bool> {
+        stack.are_mounted_singly(&|layer| {
+            self.ensure_layer(layer)?;
+            let listing = self.services.store.listing(layer.diff_id).map_err(BuildError::from)?;
+            let removes =
+                |item: &LayerItem| matches!(item, LayerItem::Whiteout | LayerItem::Opaque);
+            Ok(!listing.stream().any(|entry| removes(&entry.item)))
+        })
     }
 
     /// Starts the step that shows the unpacking of a base image, of which this is the first layer.

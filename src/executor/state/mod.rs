@@ -1,6 +1,8 @@
 //! The state that all stages of a build share.
 
 pub(super) mod layers;
+pub(super) mod memory_budget;
+pub(super) mod memory_files;
 pub(super) mod root_directories;
 pub(super) mod stage_result;
 
@@ -69,7 +71,7 @@ impl<'a> BuildState<'a> {
             images,
             steps: StepCache::new(services, options, caches, explainer),
             context_directories: ContextDirectories::default(),
-            roots: RootDirectories::default(),
+            roots: RootDirectories::new(options.max_in_memory),
             emptied_caches: Mutex::default(),
             stages: plan.stages.iter().map(|_stage| Slot::new()).collect(),
             resolv_conf: OnceLock::new(),

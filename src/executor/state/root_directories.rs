@@ -1,8 +1,8 @@
-//! Directories in which steps of RUN make their changes, where overlays cannot be mounted. A directory
-//! serves one step after the other.
+//! The way in which steps of RUN get their root, and the directories in which they make their changes
+//! where overlays cannot be mounted. A directory serves one step after the other.
 
 use std::os::fd::AsFd as _;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::io::Errno;
 
@@ -13,6 +13,8 @@ use crate::sandbox::{self, Isolation, Rootfs, SandboxError};
 use crate::store::{RootDirectory, Store};
 
 use super::BuildState;
+use super::memory_budget::MemoryBudget;
+use super::memory_files::MemoryFiles;
 use crate::executor::stack::Stack;
 use crate::executor::{BuildError, Failure, Outcome};
 
@@ -21,11 +23,25 @@ type Result<T> = std::result::Result<T, Failure>;
 /// Maximum number of directories that wait for a step. Each takes the space of a whole image.
 const MAX_KEPT: usize = 4;
 
-/// The root directories that no step uses at the moment.
-#[derive(Debug, Default)]
+/// The way in which steps of RUN get their root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::executor) enum RootKind {
+    /// An overlay whose changes are in the store.
+    Overlay,
+    /// An overlay whose changes are in memory, because the store is on a file system that cannot hold
+    /// them, such as another overlay.
+    MemoryOverlay,
+    /// A directory with all files of the layers.
+    InPlace,
+}
+
+/// The root directories that no step uses at the moment, and what decides about the use of others.
+#[derive(Debug)]
 pub(in crate::executor) struct RootDirectories {
-    /// True if steps run in such directories, and not in overlays.
-    are_used: OnceLock<bool>,
+    kind: OnceLock<RootKind>,
+    /// Made when it is first needed.
+    memory: OnceLock<Arc<MemoryBudget>>,
+    max_in_memory: Option<u64>,
     /// Oldest first.
     kept: Mutex<Vec<KeptRoot>>,
 }
@@ -38,6 +54,17 @@ struct KeptRoot {
 }
 
 impl RootDirectories {
+    /// Returns no directories. Changes in memory have at most this size, bytes.
+    pub(in crate::executor) fn new(max_in_memory: Option<u64>) -> Self {
+        let (kind, memory) = (OnceLock::new(), OnceLock::new());
+        Self { kind, memory, max_in_memory, kept: Mutex::default() }
+    }
+
+    /// Returns the memory for changes of steps.
+    pub(in crate::executor) fn memory(&self) -> &Arc<MemoryBudget> {
+        self.memory.get_or_init(|| Arc::new(MemoryBudget::new(self.max_in_memory)))
+    }
+
     /// Returns the directory that has the most of these layers, and no others.
     fn take(&self, layers: &[DiffId]) -> Option<KeptRoot> {
         let mut kept = pool::lock(&self.kept);
@@ -58,15 +85,51 @@ impl RootDirectories {
 }
 
 impl BuildState<'_> {
-    /// Returns whether steps of RUN change a directory in place, because overlays cannot be mounted
-    /// in the store. Decided once for a build, by trying.
-    pub(in crate::executor) fn runs_in_place(&self) -> bool {
-        *self.roots.are_used.get_or_init(|| {
-            let runs_in_place = sandbox::isolation() != Some(Isolation::Namespace)
-                || is_overlay_refused(self.services.store);
-            tracing::debug!(runs_in_place, "steps");
-            runs_in_place
+    /// Returns the way in which steps of RUN get their root. Decided once for a build, by trying.
+    pub(in crate::executor) fn root_kind(&self) -> RootKind {
+        *self.roots.kind.get_or_init(|| {
+            let kind = match sandbox::isolation() {
+                Some(Isolation::Namespace) => self.kind_of_overlay(),
+                _ => RootKind::InPlace,
+            };
+            tracing::debug!(?kind, "roots of steps");
+            kind
         })
+    }
+
+    fn kind_of_overlay(&self) -> RootKind {
+        let store = self.services.store;
+        if !is_overlay_refused(store) {
+            return RootKind::Overlay;
+        }
+        let reserved = self.roots.memory().reserve();
+        let in_memory = reserved.and_then(|memory| {
+            let work = store.work_directory().ok()?;
+            let lower = work.directory("empty").ok()?;
+            let files = MemoryFiles::new(memory, work.path()).ok()?;
+            let mounted = files.overlay(&[lower.as_fd()], false);
+            drop(crate::pathio::remove_dir_all(work.path()));
+            mounted.ok()
+        });
+        in_memory.map_or(RootKind::InPlace, |_mounted| RootKind::MemoryOverlay)
+    }
+
+    /// Returns a remark on the roots of steps, if they are made in another way than usual under the
+    /// isolation.
+    pub(in crate::executor) fn root_remark(&self) -> Option<String> {
+        if sandbox::isolation() != Some(Isolation::Namespace) {
+            return None;
+        }
+        match self.root_kind() {
+            RootKind::Overlay => None,
+            RootKind::MemoryOverlay => Some(format!(
+                "the store cannot hold overlays: changes are made in memory, up to {}",
+                crate::diag::size(self.roots.memory().max_bytes())
+            )),
+            RootKind::InPlace => {
+                Some("the store cannot hold overlays: files are copied".to_owned())
+            }
+        }
     }
 
     /// Returns a directory with the files of a stack, for a step at `span`.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::diag::Span;
+use crate::diag::{Span, size};
 use crate::plan::RunOperation;
 use crate::sandbox::{Exit, Output, SandboxError};
 
@@ -11,10 +11,12 @@ use super::step_files::StepFiles;
 use super::step_root::StepRoot;
 
 use crate::executor::active_step::ActiveStep;
+use crate::executor::error::unshared;
 use crate::executor::mounts::mask::MaskedStream;
 use crate::executor::mounts::source::MountInputs;
+use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
-use crate::executor::{BuildError, Event, Services, Stream};
+use crate::executor::{BuildError, Event, Failure, Services, Stream};
 
 /// Maximum number of lines of a failed command that its error repeats.
 pub const LAST_LINES: usize = 20;
@@ -33,19 +35,39 @@ impl From<BuildError> for FailedRun {
     }
 }
 
-/// Runs the command in `files`; returns them as the command left them.
+impl From<Failure> for FailedRun {
+    fn from(failure: Failure) -> Self {
+        unshared(failure).into()
+    }
+}
+
+/// Runs the command of `operation` at `span` in `files`, which are those of `stack`; returns them as the
+/// command left them.
+///
+/// A command whose changes take too much memory runs again, with its changes on the disk.
 pub(in crate::executor) fn run(
     state: &BuildState<'_>,
     step: &ActiveStep,
-    span: Span,
-    operation: &RunOperation,
+    (operation, span): (&RunOperation, Span),
     inputs: &MountInputs,
-    files: StepFiles,
+    (files, stack): (StepFiles, &Stack),
 ) -> std::result::Result<StepFiles, FailedRun> {
     let services = state.services;
-    let root = StepRoot::prepare(state, step, span, operation, inputs, files)?;
-    services.execute(step);
-    let (exit, last_lines) = run_shown(services, step, &root);
+    let mut root = StepRoot::prepare(state, step, span, operation, inputs, files)?;
+    services.execute(step, state.root_remark());
+    let (mut exit, mut last_lines) = run_shown(services, step, &root);
+    if let Err(SandboxError::MemoryLimit { max_bytes }) = exit {
+        let text = format!(
+            "{} changed more than {} of files, for which memory is too short: it runs again, on the disk",
+            step.name,
+            size(max_bytes)
+        );
+        services.event(Event::Note { text });
+        drop(root);
+        let files = StepFiles::in_place(state, stack, span)?;
+        root = StepRoot::prepare(state, step, span, operation, inputs, files)?;
+        (exit, last_lines) = run_shown(services, step, &root);
+    }
     if services.cancel.is_set() && !matches!(exit, Ok(Exit::Code(0))) {
         return Err(services.stopped().into());
     }

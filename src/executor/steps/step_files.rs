@@ -7,8 +7,10 @@ use std::sync::Arc;
 use crate::diag::Span;
 use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
+use crate::executor::state::memory_files::MemoryFiles;
+use crate::executor::state::root_directories::RootKind;
 use crate::executor::{BuildError, Failure};
-use crate::sandbox::{Rootfs, SandboxError};
+use crate::sandbox::{MemoryLimit, Rootfs, SandboxError};
 use crate::store::{
     LayerOptions, LowerDirectory, RootDirectory, Store, StoreError, StoredLayer, WorkDirectory,
 };
@@ -16,7 +18,7 @@ use crate::store::{
 /// The files of a step's root.
 #[derive(Debug)]
 pub(in crate::executor) enum StepFiles {
-    /// An overlay. The step changes the directory `fs` of the work directory.
+    /// An overlay.
     Overlay(OverlayFiles),
     /// A directory with all files of the layers.
     InPlace(Box<InPlaceFiles>),
@@ -28,7 +30,15 @@ pub(in crate::executor) struct OverlayFiles {
     /// The unpacked layers, base first.
     lowers: Vec<LowerDirectory>,
     work: WorkDirectory,
-    upper: LowerDirectory,
+    changes: Changes,
+}
+
+/// The writable directories of an overlay.
+#[derive(Debug)]
+enum Changes {
+    /// The directory `fs` of the work directory.
+    InStore(LowerDirectory),
+    InMemory(MemoryFiles),
 }
 
 /// A root directory, and a work directory for other files of the step.
@@ -45,10 +55,16 @@ impl StepFiles {
         stack: &Stack,
         span: Span,
     ) -> Result<Self, Failure> {
+        if state.root_kind() == RootKind::MemoryOverlay
+            && let Some(files) = Self::in_memory(state, stack, span)?
+        {
+            return Ok(files);
+        }
         Self::with(state, stack, span, &|| state.shown_directories(stack, span))
     }
 
-    /// As [`Self::of`], and shows no step if a base image is unpacked.
+    /// As [`Self::of`], and shows no step if a base image is unpacked. The changes may take more space
+    /// than there is memory.
     pub(in crate::executor) fn unshown(
         state: &BuildState<'_>,
         stack: &Stack,
@@ -63,15 +79,42 @@ impl StepFiles {
         span: Span,
         directories: &dyn Fn() -> Result<Vec<LowerDirectory>, Failure>,
     ) -> Result<Self, Failure> {
-        let work = || state.services.store.work_directory().map_err(BuildError::from);
-        if state.runs_in_place() {
-            let root = state.root_directory(stack, span)?;
-            return Ok(Self::InPlace(Box::new(InPlaceFiles { root, work: work()? })));
+        if state.root_kind() != RootKind::Overlay {
+            return Self::in_place(state, stack, span);
         }
         let lowers = directories()?;
-        let work = work()?;
+        let work = state.services.store.work_directory().map_err(BuildError::from)?;
         let upper = Arc::new(work.directory("fs").map_err(BuildError::from)?);
-        Ok(Self::Overlay(OverlayFiles { lowers, work, upper }))
+        Ok(Self::Overlay(OverlayFiles { lowers, work, changes: Changes::InStore(upper) }))
+    }
+
+    /// Returns a directory on the disk with all files of `stack`.
+    pub(in crate::executor) fn in_place(
+        state: &BuildState<'_>,
+        stack: &Stack,
+        span: Span,
+    ) -> Result<Self, Failure> {
+        let root = state.root_directory(stack, span)?;
+        let work = state.services.store.work_directory().map_err(BuildError::from)?;
+        Ok(Self::InPlace(Box::new(InPlaceFiles { root, work })))
+    }
+
+    /// Returns an overlay whose changes are in memory; `None` if that is short, or if the store cannot
+    /// hold the unpacked layers.
+    fn in_memory(
+        state: &BuildState<'_>,
+        stack: &Stack,
+        span: Span,
+    ) -> Result<Option<Self>, Failure> {
+        if !state.is_unpackable_on_overlay(stack)? {
+            return Ok(None);
+        }
+        let Some(reserved) = state.roots.memory().reserve() else { return Ok(None) };
+        let lowers = state.shown_directories(stack, span)?;
+        let work = state.services.store.work_directory().map_err(BuildError::from)?;
+        let memory = MemoryFiles::new(reserved, work.path())
+            .map_err(|source| BuildError::Sandbox { span, source })?;
+        Ok(Some(Self::Overlay(OverlayFiles { lowers, work, changes: Changes::InMemory(memory) })))
     }
 
     /// Returns the root, to run a command in. An insecure one can open devices.
@@ -107,11 +150,24 @@ impl StepFiles {
         }
     }
 
-    /// Returns the changes as a directory that the next step can mount while they are hashed; `None`
-    /// if the layer must be made first.
-    pub(in crate::executor) fn upper(&self) -> Option<LowerDirectory> {
+    /// Returns the limit on memory for a command.
+    pub(in crate::executor) fn memory_limit(&self) -> Option<MemoryLimit<'_>> {
         match self {
-            Self::Overlay(files) => Some(Arc::clone(&files.upper)),
+            Self::Overlay(OverlayFiles { changes: Changes::InMemory(memory), .. }) => {
+                Some(memory.limit())
+            }
+            Self::Overlay(_) | Self::InPlace(_) => None,
+        }
+    }
+
+    /// Returns the changes as a directory that the next step can mount while they are hashed; `None`
+    /// if the layer must be made first. Must be called once, after the last command.
+    pub(in crate::executor) fn upper(&mut self) -> Option<LowerDirectory> {
+        match self {
+            Self::Overlay(OverlayFiles { changes: Changes::InStore(upper), .. }) => {
+                Some(Arc::clone(upper))
+            }
+            Self::Overlay(OverlayFiles { changes: Changes::InMemory(memory), .. }) => memory.keep(),
             Self::InPlace(_) => None,
         }
     }
@@ -124,8 +180,15 @@ impl StepFiles {
     ) -> Result<StoredLayer, StoreError> {
         match self {
             Self::Overlay(files) => {
-                let OverlayFiles { work, upper, lowers } = files;
-                store.layer_from_upper(work, upper.as_fd(), lowers, options)
+                let OverlayFiles { work, changes, lowers } = files;
+                match changes {
+                    Changes::InStore(upper) => {
+                        store.layer_from_upper(work, upper.as_fd(), lowers, options)
+                    }
+                    Changes::InMemory(memory) => {
+                        store.tar_from_upper(memory.upper(), lowers, options)
+                    }
+                }
             }
             Self::InPlace(files) => store.layer_from_root(&mut files.root, options),
         }
@@ -142,7 +205,6 @@ impl StepFiles {
 
 impl OverlayFiles {
     fn rootfs(&self, insecure: bool, span: Span) -> Result<Rootfs, BuildError> {
-        let scratch = self.work.directory("work")?;
         let mut lowers: Vec<BorrowedFd<'_>> =
             self.lowers.iter().map(|lower| lower.as_fd()).collect();
         let empty;
@@ -150,8 +212,14 @@ impl OverlayFiles {
             empty = self.work.directory("empty")?;
             lowers.push(empty.as_fd());
         }
-        let overlay = if insecure { Rootfs::overlay_with_devices } else { Rootfs::overlay };
-        overlay(&lowers, self.upper.as_fd(), scratch.as_fd())
-            .map_err(|source: SandboxError| BuildError::Sandbox { span, source })
+        let mounted = match &self.changes {
+            Changes::InStore(upper) => {
+                let scratch = self.work.directory("work")?;
+                let overlay = if insecure { Rootfs::overlay_with_devices } else { Rootfs::overlay };
+                overlay(&lowers, upper.as_fd(), scratch.as_fd())
+            }
+            Changes::InMemory(memory) => memory.overlay(&lowers, insecure),
+        };
+        mounted.map_err(|source: SandboxError| BuildError::Sandbox { span, source })
     }
 }

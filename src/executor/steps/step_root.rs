@@ -150,6 +150,7 @@ impl StepRoot {
         attending: AttachOptions<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> std::result::Result<Exit, SandboxError> {
+        let attending = AttachOptions { memory: self.files.memory_limit(), ..attending };
         let ran = sandbox::run_attached(&self.rootfs, spec, attending, on_output);
         if let Some(kept) = ran.kept {
             // It is set once: later commands join these mounts and make none.
