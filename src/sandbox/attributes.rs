@@ -52,6 +52,7 @@ impl Attributes {
 #[derive(Debug, Clone, Default)]
 pub struct EmulatedFiles {
     files: HashMap<FileId, Attributes>,
+    is_changed: bool,
 }
 
 impl EmulatedFiles {
@@ -70,6 +71,7 @@ impl EmulatedFiles {
     /// Records the attributes of a file.
     pub fn set(&mut self, file: FileId, attributes: Attributes) {
         self.files.insert(file, attributes);
+        self.is_changed = true;
     }
 
     /// Records the attributes of the file at `path` below `directory`; does not follow a link.
@@ -90,11 +92,23 @@ impl EmulatedFiles {
     /// Adds the attributes of other files.
     pub fn extend(&mut self, others: Self) {
         self.files.extend(others.files);
+        self.is_changed = true;
     }
 
     /// Forgets a file that was removed: its inode number may be reused.
     pub fn remove(&mut self, file: FileId) {
-        self.files.remove(&file);
+        self.is_changed |= self.files.remove(&file).is_some();
+    }
+
+    /// Returns whether attributes were changed since [`Self::begin`].
+    #[must_use]
+    pub const fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Begins to note changes.
+    pub const fn begin(&mut self) {
+        self.is_changed = false;
     }
 
     /// Returns whether no attributes are recorded.

@@ -29,6 +29,7 @@ mod emulated_owners;
 mod entry_report;
 mod error;
 mod exec_error;
+mod file_time;
 mod isolation;
 mod isolation_choice;
 mod kept_mounts;
@@ -65,6 +66,7 @@ pub use caps::may_raise_limits;
 pub use devices::Device;
 pub use emulated_owners::FileAccess;
 pub use error::SandboxError;
+pub use file_time::FileTime;
 pub use isolation::{
     Fence, Isolation, IsolationChoice, Refusal, isolation, refusal, refusals, remarks,
 };

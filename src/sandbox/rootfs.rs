@@ -13,6 +13,7 @@ use super::attributes::EmulatedFiles;
 use super::caps;
 use super::detached_mount;
 use super::error::SandboxError;
+use super::file_time::FileTime;
 use super::isolation::{Isolation, isolation};
 use super::sys::mount;
 use super::user_namespace::in_user_namespace;
@@ -24,6 +25,8 @@ pub struct Rootfs {
     root: OwnedFd,
     /// Attributes that the disk does not hold; empty unless owners are emulated.
     attributes: Mutex<EmulatedFiles>,
+    /// A time after the last change of its files, before a step; `None` if it is not known.
+    started: Option<FileTime>,
 }
 
 /// Maximum number of lower directories that overlayfs accepts (`OVL_MAX_STACK`,
@@ -83,15 +86,17 @@ impl Rootfs {
     }
 
     /// Uses a plain directory as root, without a copy, under any isolation. `attributes` are those of
-    /// its files that the disk does not hold.
+    /// its files that the disk does not hold, and `changed` is the time of the last change of its files.
     ///
     /// # Errors
     /// [`SandboxError::Setup`], with the kernel's error.
     pub fn in_place(
         directory: BorrowedFd<'_>,
         attributes: EmulatedFiles,
+        changed: FileTime,
     ) -> Result<Self, SandboxError> {
-        Self::in_place_denying(mount::NO_DEV, directory, attributes)
+        let rootfs = Self::in_place_denying(mount::NO_DEV, directory)?;
+        Ok(Self { attributes: Mutex::new(attributes), started: Some(changed.next()), ..rootfs })
     }
 
     /// Uses a directory like [`Rootfs::in_place`], for a command with all rights of the caller: it can
@@ -102,32 +107,38 @@ impl Rootfs {
     pub fn in_place_with_devices(
         directory: BorrowedFd<'_>,
         attributes: EmulatedFiles,
+        changed: FileTime,
     ) -> Result<Self, SandboxError> {
-        Self::in_place_denying(0, directory, attributes)
+        let rootfs = Self::in_place_denying(0, directory)?;
+        Ok(Self { attributes: Mutex::new(attributes), started: Some(changed.next()), ..rootfs })
     }
 
-    fn in_place_denying(
-        denied: u64,
-        directory: BorrowedFd<'_>,
-        attributes: EmulatedFiles,
-    ) -> Result<Self, SandboxError> {
-        let mut rootfs = if isolation().is_some_and(Isolation::may_mount) {
-            Self::bind_denying(denied, directory)?
-        } else {
-            let copy = rustix::io::fcntl_dupfd_cloexec(directory, 3);
-            Self::new(copy.map_err(|errno| SandboxError::setup("open a root directory", errno))?)
-        };
-        rootfs.attributes = Mutex::new(attributes);
-        Ok(rootfs)
+    fn in_place_denying(denied: u64, directory: BorrowedFd<'_>) -> Result<Self, SandboxError> {
+        if isolation().is_some_and(Isolation::may_mount) {
+            return Self::bind_denying(denied, directory);
+        }
+        let copy = rustix::io::fcntl_dupfd_cloexec(directory, 3);
+        let copy = copy.map_err(|errno| SandboxError::setup("open a root directory", errno))?;
+        Ok(Self::new(copy))
     }
 
     fn new(root: OwnedFd) -> Self {
-        Self { root, attributes: Mutex::default() }
+        Self { root, attributes: Mutex::default(), started: None }
+    }
+
+    /// Returns a time that separates its files from those of a step that starts now, if it is known.
+    pub(super) const fn started(&self) -> Option<FileTime> {
+        self.started
     }
 
     /// Returns the attributes of files that the disk does not hold, as the last command left them.
     pub fn take_attributes(&self) -> EmulatedFiles {
         std::mem::take(&mut *self.lock_attributes())
+    }
+
+    /// Begins to note changes of attributes; see [`EmulatedFiles::is_changed`].
+    pub fn begin_attributes(&self) {
+        self.lock_attributes().begin();
     }
 
     /// Locks the attributes; a supervisor updates them while a command runs.

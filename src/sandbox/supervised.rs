@@ -9,6 +9,7 @@ use rustix::process::PidfdFlags;
 
 use super::attributes::EmulatedFiles;
 use super::error::SandboxError;
+use super::file_time::FileTime;
 use super::isolation::Isolation;
 use super::report::{EXEC, Report};
 use super::rootfs::Rootfs;
@@ -17,7 +18,7 @@ use super::step_process::StepProcess;
 use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
 use super::supervised_child::{self, STEPS, SupervisedChild};
 use super::supervised_mounts::StepScratch;
-use super::supervisor::{Identity, Rules, StartTime, Supervisor};
+use super::supervisor::{Identity, Rules, Supervisor};
 use super::sys::descriptors;
 use super::{kept_mounts, launcher, prepare, reaper};
 
@@ -116,9 +117,9 @@ pub(super) fn start_in_namespace(
     user: Identity,
     socket: OwnedFd,
 ) -> Result<SupervisorThread, SandboxError> {
-    let files = rootfs.take_attributes();
+    let (files, started) = (rootfs.take_attributes(), rootfs.started());
     spawn(move || {
-        let started = StartTime::now();
+        let started = started.unwrap_or_else(|| FileTime::now().next());
         let listener = kept_mounts::receive_descriptor(socket.as_fd());
         let root = listener.as_ref().and_then(|_| kept_mounts::receive_descriptor(socket.as_fd()));
         let (Some(listener), Some(root)) = (listener, root) else { return Ok(files) };
@@ -162,14 +163,13 @@ fn start_supervisor(
     socket: OwnedFd,
 ) -> Result<SupervisorThread, SandboxError> {
     let root = open_root(rootfs.as_fd()).map_err(failed_supervisor)?;
-    let files = rootfs.take_attributes();
+    let (files, started) = (rootfs.take_attributes(), rootfs.started());
     let user = Identity::of(&spec.user);
     let loader = scratch.loader_path();
     let mounts = scratch.mounts(rootfs.as_fd(), spec)?;
     let own_attributes = scratch.attributes(spec)?;
     spawn(move || {
-        // It waits, which takes no time here: the command's process is being prepared.
-        let started = StartTime::now();
+        let started = started.unwrap_or_else(|| FileTime::now().next());
         let Some(listener) = kept_mounts::receive_descriptor(socket.as_fd()) else {
             return Ok(files);
         };

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use super::attributes::EmulatedFiles;
 use super::error::SandboxError;
+use super::file_time::FileTime;
 use super::isolation::{self, Isolation};
 use super::rootfs::Rootfs;
 use super::run::run;
@@ -58,5 +59,5 @@ fn rootfs(
     {
         return Ok(rootfs);
     }
-    Rootfs::in_place(upper, EmulatedFiles::default())
+    Rootfs::in_place(upper, EmulatedFiles::default(), FileTime::now())
 }

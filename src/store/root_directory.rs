@@ -10,6 +10,7 @@ mod maker;
 mod record;
 mod scan;
 mod update;
+mod watch;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -17,14 +18,15 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 
 use crate::pathio::{self, Context as _, PathError};
-use crate::sandbox::{Attributes, EmulatedFiles, FileId};
+use crate::sandbox::{Attributes, EmulatedFiles, FileId, FileTime};
 use crate::tree::{Entry, LayerItem, Meta, Tree, TreePath, Xattrs};
 
 use super::{LayerOptions, Store, StoreError, StoredLayer, WorkDirectory};
 
 use maker::MakerRights;
 use record::{FileRecord, Time, recent_since};
-use scan::{Scanned, SeenAttributes};
+use scan::{ScanContext, Scanned, SeenAttributes};
+use watch::Watch;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -39,6 +41,10 @@ pub struct RootDirectory {
     record: Option<FileRecord>,
     emulates: bool,
     attributes: EmulatedFiles,
+    changed: FileTime,
+    watch: Option<Watch>,
+    /// True as long as nothing has changed since the last scan.
+    is_quiet: bool,
 }
 
 impl Store {
@@ -54,14 +60,26 @@ impl Store {
         let empty = Tree::default();
         let rights = self.maker_rights(emulates_owners);
         let made = update::update(self, files.as_fd(), (&empty, tree), rights)?;
+        let changed = FileTime::now();
         let mut attributes = EmulatedFiles::default();
         add(&mut attributes, made);
-        let seen = seen(emulates_owners, &attributes);
-        let now = time_of(&work)?;
-        let scanned = scan::record(files.as_fd(), None, tree, seen, now)?;
+        let watch = Watch::new();
+        let (seen, recent) = (seen(emulates_owners, &attributes), recent_since(time_of(&work)?));
+        let context = ScanContext { seen, recent, watch: watch.as_ref() };
+        let scanned = scan::record(files.as_fd(), None, tree, context)?;
         let Scanned { record, attributes, .. } = scanned;
-        let (tree, record) = (tree.clone(), Some(record));
-        Ok(RootDirectory { work, files, tree, record, emulates: emulates_owners, attributes })
+        let (tree, record, emulates) = (tree.clone(), Some(record), emulates_owners);
+        Ok(RootDirectory {
+            work,
+            files,
+            tree,
+            record,
+            emulates,
+            attributes,
+            changed,
+            watch,
+            is_quiet: false,
+        })
     }
 
     /// Changes the files of `root` to those of `tree`.
@@ -71,11 +89,10 @@ impl Store {
     pub fn update_root(&self, root: &mut RootDirectory, tree: &Tree) -> Result<()> {
         let rights = self.maker_rights(root.emulates);
         let made = update::update(self, root.files.as_fd(), (&root.tree, tree), rights)?;
+        root.changed = FileTime::now();
         add(&mut root.attributes, made);
-        let seen = seen(root.emulates, &root.attributes);
-        let now = time_of(&root.work)?;
         let old = root.record.take();
-        let scanned = scan::record(root.files.as_fd(), old, tree, seen, now)?;
+        let scanned = scan::record(root.files.as_fd(), old, tree, root.context()?)?;
         (root.record, root.attributes) = (Some(scanned.record), scanned.attributes);
         root.tree = tree.clone();
         Ok(())
@@ -127,7 +144,14 @@ impl RootDirectory {
 
     /// Sets the attributes of files as a step left them.
     pub fn set_attributes(&mut self, attributes: EmulatedFiles) {
+        self.is_quiet &= !attributes.is_changed();
         self.attributes = attributes;
+    }
+
+    /// Returns the time of the last change of a file, or a later one.
+    #[must_use]
+    pub const fn changed(&self) -> FileTime {
+        self.changed
     }
 
     /// Sets the tree that the files are in now: that of the stack with the layer of the last step.
@@ -135,14 +159,54 @@ impl RootDirectory {
         self.tree = tree;
     }
 
+    /// Begins to notice changes. What rbuild itself has changed before is known.
+    pub fn begin_changes(&mut self) {
+        self.is_quiet = true;
+        self.ignore_changes();
+    }
+
+    /// Notices the changes so far.
+    pub fn note_changes(&mut self) {
+        self.is_quiet &= self.watch.as_ref().is_some_and(Watch::was_quiet);
+    }
+
+    /// Discards the changes since the last call, which rbuild will undo.
+    pub fn ignore_changes(&self) {
+        let _ignored = self.watch.as_ref().map(Watch::was_quiet);
+    }
+
+    /// Takes it as given that there are changes.
+    pub const fn expect_changes(&mut self) {
+        self.is_quiet = false;
+    }
+
+    fn context(&self) -> Result<ScanContext<'_>> {
+        let seen = seen(self.emulates, &self.attributes);
+        let recent = recent_since(time_of(&self.work)?);
+        Ok(ScanContext { seen, recent, watch: self.watch.as_ref() })
+    }
+
     /// Returns the changed paths since the last scan.
     fn scan(&mut self) -> Result<Vec<Entry>> {
-        let seen = seen(self.emulates, &self.attributes);
-        let now = time_of(&self.work)?;
+        self.changed = FileTime::now();
+        if self.is_quiet && self.record.is_some() {
+            debug_assert!(self.has_no_changes(), "a change was not noticed");
+            tracing::debug!(root = %self.work.path().display(), "nothing changed");
+            return Ok(Vec::new());
+        }
         let old = self.record.take();
-        let scanned = scan::changes(self.files.as_fd(), old, &self.tree, seen, now)?;
+        let scanned = scan::changes(self.files.as_fd(), old, &self.tree, self.context()?)?;
         (self.record, self.attributes) = (Some(scanned.record), scanned.attributes);
         Ok(scanned.changed)
+    }
+
+    /// Returns whether a scan finds no changes.
+    fn has_no_changes(&self) -> bool {
+        let scan = || {
+            let (old, context) = (self.record.clone(), self.context()?);
+            Ok::<_, StoreError>(scan::changes(self.files.as_fd(), old, &self.tree, context)?)
+        };
+        scan().is_ok_and(|scanned| scanned.changed.is_empty())
     }
 
     /// Records the entries of a layer: their times may have been clamped, and their extended
@@ -173,6 +237,8 @@ impl RootDirectory {
 
 impl Drop for RootDirectory {
     fn drop(&mut self) {
+        // It would get an event for each removed file.
+        drop(self.watch.take());
         // The rest is removed with the work directory of the process.
         let _gone = pathio::remove_tree(self.work.path());
     }

@@ -245,9 +245,13 @@ const IMAGES: &[(&str, &str)] = &[
     (
         "lower",
         "FROM base:1\n\
-         RUN set -e; mkdir -p /d/e; echo text > /d/file; ln /d/file /d/hard; ln /d/file /d/third; ln /d/file /d/fourth; touch -d @1 /d/e\n\
+         RUN set -e; mkdir -p /d/e; echo text > /d/file; ln /d/file /d/hard; ln /d/file /d/third; ln /d/file /d/fourth; touch -d @1 /d/e; \
+             echo solo > /solo; echo pair > /pair; ln /pair /pair2\n\
          RUN set -e; echo more >> /d/file; chmod 600 /d/third; chown 5:6 /d/fourth; mv /d /moved; \
-             mkdir /d; cat /moved/hard > /d/content; stat -c '%n %s %a %u' /moved/* > /list\n",
+             mkdir /d; cat /moved/hard > /d/content; stat -c '%n %s %a %u' /moved/* > /list\n\
+         RUN set -e; ln /solo /solo2; echo more >> /solo2; chmod 640 /solo; cat /solo /solo2 > /texts; rm /solo2; \
+             ln /pair /pair3; echo more >> /pair3; chown 7 /pair; cat /pair /pair2 /pair3 >> /texts; \
+             stat -c '%n %s %a %u' /solo /pair /pair2 /pair3 >> /texts\n",
     ),
     (
         "setuid",

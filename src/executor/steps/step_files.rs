@@ -126,12 +126,33 @@ impl StepFiles {
         let rootfs = match self {
             Self::Overlay(files) => return files.rootfs(insecure, span),
             Self::InPlace(files) => {
+                files.root.begin_changes();
                 let attributes = files.root.take_attributes();
                 let open = if insecure { Rootfs::in_place_with_devices } else { Rootfs::in_place };
-                open(files.root.as_fd(), attributes)
+                open(files.root.as_fd(), attributes, files.root.changed())
             }
         };
         rootfs.map_err(|source| BuildError::Sandbox { span, source })
+    }
+
+    /// Notices what has changed in the root so far, besides mount points.
+    pub(in crate::executor) fn note_changes(&mut self) {
+        if let Self::InPlace(files) = self {
+            files.root.note_changes();
+        }
+    }
+
+    /// Ignores what has changed in the root since the last call: mount points, which will be removed
+    /// before the layer is made. If `is_sure` is false, they may stay, or a command may change files in
+    /// other ways.
+    pub(in crate::executor) fn ignore_mount_points(&mut self, rootfs: &Rootfs, is_sure: bool) {
+        let Self::InPlace(files) = self else { return };
+        if is_sure {
+            files.root.ignore_changes();
+        } else {
+            files.root.expect_changes();
+        }
+        rootfs.begin_attributes();
     }
 
     /// Ends the use of a root of [`Self::rootfs`] after its last command.

@@ -72,10 +72,12 @@ impl StepRoot {
             let set = rootfs.set_owner(directory, name, (user.uid, user.gid));
             set.map_err(|errno| ids::explained(errno, uid, gid))
         })?;
+        files.note_changes();
         let mut points = MountPoints::default();
         let mut mounts = mounts(state, files.work(), operation, rootfs.as_fd(), &mut points)?;
         let own = StepMounts::prepare(state, step, operation, inputs, &rootfs, &mut points)?;
         mounts.extend(own.mounts.iter().cloned());
+        files.ignore_mount_points(&rootfs, own.mounts.is_empty() && !operation.insecure);
         let mut spec = spec(operation, &user, &own.env, mounts);
         // Offline or not, the key is the same: the network of a step may be down at any time.
         if state.services.registry.is_offline() {
@@ -162,6 +164,7 @@ impl StepRoot {
     /// Returns the files as the command left them, without mounts and mount points.
     pub(in crate::executor) fn done(self) -> Result<StepFiles> {
         let Self { rootfs, spec, points, own, mut files, kept } = self;
+        files.note_changes();
         rootfs.forget(&own.emulated);
         drop((kept, spec, own));
         points.remove()?;

@@ -14,7 +14,6 @@ use rustix::fs::{
     Timestamps, Uid,
 };
 use rustix::io::{Errno, Result};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Supervisor;
 use super::lookup::Found;
@@ -24,25 +23,6 @@ use crate::sandbox::attributes::FileId;
 /// Name of a copy before it replaces its file. The step never sees it: its call is being answered.
 const COPY_NAME: &str = ".rbuild-copy";
 
-/// The time at which a step started. Files are older, or new.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::sandbox) struct StartTime(i64, u32);
-
-impl StartTime {
-    /// Returns a time that is later than that of all files that exist: waits until the clock of file
-    /// systems advances, at most a few milliseconds.
-    pub(in crate::sandbox) fn now() -> Self {
-        let now = || clock_gettime(ClockId::RealtimeCoarse);
-        let before = now();
-        let mut after = now();
-        while (after.tv_sec, after.tv_nsec) == (before.tv_sec, before.tv_nsec) {
-            std::thread::sleep(std::time::Duration::from_micros(200));
-            after = now();
-        }
-        Self(after.tv_sec, u32::try_from(after.tv_nsec).unwrap_or(0))
-    }
-}
-
 impl Supervisor {
     /// Returns whether an object existed before the step. Where the file system records no time of
     /// creation, no object counts as old.
@@ -50,8 +30,8 @@ impl Supervisor {
         let facts = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME);
         facts.is_ok_and(|facts| {
             let has_time = StatxFlags::from_bits_retain(facts.stx_mask).contains(StatxFlags::BTIME);
-            let born = (facts.stx_btime.tv_sec, facts.stx_btime.tv_nsec);
-            has_time && born < (self.started.0, self.started.1)
+            let born = facts.stx_btime;
+            has_time && self.started.is_after(born.tv_sec, born.tv_nsec)
         })
     }
 
@@ -68,7 +48,8 @@ impl Supervisor {
             && found.file_type() == FileType::RegularFile
             && found.mount.is_none()
             && !found.is_magic;
-        if !is_shared || !self.is_lower(found.file.as_fd()) {
+        let is_own = self.linked.contains(&found.id());
+        if !is_shared || is_own || !self.is_lower(found.file.as_fd()) {
             return Ok(false);
         }
         let path = path_of(&found.file)?;
@@ -90,6 +71,17 @@ impl Supervisor {
             let _gone = rustix::fs::unlinkat(&directory, COPY_NAME, AtFlags::empty());
         }
         copied.map(|()| true)
+    }
+
+    /// Prepares a new name for a file, and returns the file that gets it. The file that was found becomes
+    /// one of the step's own, of which a change concerns all names.
+    pub(super) fn prepare_link(&mut self, found: Found) -> Result<Found> {
+        let found = self.with_own_file(found)?;
+        let is_file = found.file_type() == FileType::RegularFile && found.mount.is_none();
+        if is_file && !found.is_magic && self.is_lower(found.file.as_fd()) {
+            self.linked.insert(found.id());
+        }
+        Ok(found)
     }
 
     /// Returns the file that a change of `found` concerns.

@@ -45,6 +45,7 @@ use rustix::fs::{AtFlags, FileType, Stat, StatxFlags};
 use rustix::io::{Errno, Result};
 
 use super::attributes::{Attributes, EmulatedFiles, FileId};
+use super::file_time::FileTime;
 use super::spec::User;
 use super::sys::notify::{self, Notification};
 pub(super) use calls::filter;
@@ -52,7 +53,6 @@ use execute::PendingProgram;
 pub(super) use identity::CARRIER_LIMIT;
 use identity::{Ids, ProcessState, StateTable};
 use lookup::{Found, Name};
-pub(super) use lower_files::StartTime;
 use mounts::VirtualMount;
 use program_copies::ProgramCopies;
 use target::Target;
@@ -150,7 +150,10 @@ pub(in crate::sandbox) struct Supervisor {
     loader: Vec<u8>,
     /// The permissions that rbuild's own umask removes from new files.
     own_umask: u32,
-    started: StartTime,
+    /// The time at which the step started: its files are not older.
+    started: FileTime,
+    /// Files that existed before the step, and have got further names in it.
+    linked: HashSet<FileId>,
     /// Copies of programs in memory, where the root is mounted with `noexec`.
     copies: Option<ProgramCopies>,
 }
@@ -165,7 +168,7 @@ impl Supervisor {
         files: EmulatedFiles,
         user: Identity,
         loader: Vec<u8>,
-        started: StartTime,
+        started: FileTime,
     ) -> Result<Self> {
         notify::prefer_sync_wake_up(listener.as_fd());
         let first = ProcessState {
@@ -194,6 +197,7 @@ impl Supervisor {
             loader,
             own_umask: Target::new(own)?.status_octal("Umask").unwrap_or(0),
             started,
+            linked: HashSet::new(),
             copies: ProgramCopies::if_needed(&root, rules)?,
             root,
         })

@@ -35,7 +35,17 @@ impl Supervisor {
     ) -> Answer {
         let target = Target::new(call.pid)?;
         let follows = flags.contains(AtFlags::SYMLINK_FOLLOW);
-        let found = self.object(target, from, flags, follows)?;
+        let found = match self.object(target, from, flags, follows) {
+            Err(Stop::Proceed) => {
+                if let Ok(path) = target.string(from.1)
+                    && let Ok(found) = self.find(target, from.0, &path, follows)
+                {
+                    self.prepare_link(found)?;
+                }
+                return Err(Stop::Proceed);
+            }
+            found => found?,
+        };
         let path = self.path(target, to.1)?;
         let name = self.name(target, to.0, &path)?;
         if name.name.is_empty() || self.is_mount_point(&name) {
@@ -43,6 +53,7 @@ impl Supervisor {
         }
         let state = self.state(target);
         self.check_directory(&name.directory, name.mount, &state)?;
+        let found = self.prepare_link(found)?;
         let flags = AtFlags::SYMLINK_FOLLOW;
         rustix::fs::linkat(CWD, found.own_path(), &name.directory, &name.name, flags)?;
         Ok(Reply::Value(0))

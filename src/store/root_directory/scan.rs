@@ -25,7 +25,8 @@ use crate::tree::{
     TreePath, Xattrs,
 };
 
-use super::record::{self, DirectoryRecord, FileRecord, Time, recent_since};
+use super::record::{self, DirectoryRecord, FileRecord, Time};
+use super::watch::Watch;
 
 /// The attributes of files as a step sees them.
 #[derive(Debug, Clone, Copy)]
@@ -67,10 +68,9 @@ pub(super) fn changes(
     root: BorrowedFd<'_>,
     old: Option<FileRecord>,
     tree: &Tree,
-    seen: SeenAttributes<'_>,
-    now: Time,
+    context: ScanContext<'_>,
 ) -> Result<Scanned, PathError> {
-    Scan::new(seen, recent_since(now), true).run(root, old, tree)
+    Scan::new(context, true).run(root, old, tree)
 }
 
 /// Records the files in the directory `root`, which are those of `tree`.
@@ -81,16 +81,23 @@ pub(super) fn record(
     root: BorrowedFd<'_>,
     old: Option<FileRecord>,
     tree: &Tree,
-    seen: SeenAttributes<'_>,
-    now: Time,
+    context: ScanContext<'_>,
 ) -> Result<Scanned, PathError> {
-    Scan::new(seen, recent_since(now), false).run(root, old, tree)
+    Scan::new(context, false).run(root, old, tree)
+}
+
+/// The surroundings of a scan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScanContext<'a> {
+    pub(super) seen: SeenAttributes<'a>,
+    /// Changes from this time on are recent.
+    pub(super) recent: Time,
+    /// Watches the directories from then on.
+    pub(super) watch: Option<&'a Watch>,
 }
 
 struct Scan<'a> {
-    seen: SeenAttributes<'a>,
-    /// Changes from this time on are recent.
-    recent: Time,
+    context: ScanContext<'a>,
     /// True to find changes, false to record all files as they are.
     compares: bool,
     no_origin: FileOrigin,
@@ -151,10 +158,9 @@ impl ScannedDirectory<'_> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(seen: SeenAttributes<'a>, recent: Time, compares: bool) -> Self {
+    fn new(context: ScanContext<'a>, compares: bool) -> Self {
         Self {
-            seen,
-            recent,
+            context,
             compares,
             no_origin: FileOrigin::directory(0, TreePath::root()),
             found: Vec::new(),
@@ -174,7 +180,8 @@ impl<'a> Scan<'a> {
         let stat = rustix::fs::fstat(&opened).context("look at", at.as_path())?;
         let attributes = self.attributes_of(&stat);
         let is_untouched = old.as_ref().is_some_and(|old| old.is_untouched(&stat, &attributes));
-        let mut record = FileRecord::new(&stat, attributes, self.recent);
+        let mut record = FileRecord::new(&stat, attributes, self.context.recent);
+        self.watch(&opened, old.as_ref(), &stat);
         let entries = old.map(|old| old.entries).unwrap_or_default();
         let first = enter(opened, at, Some(tree.root()), entries, is_untouched)?;
         let mut apart = Vec::new();
@@ -220,10 +227,10 @@ impl<'a> Scan<'a> {
 
     /// Scans directories on all processors, and puts their entries into the record of the root.
     fn directories(&mut self, apart: &[Apart<'_>], root: &mut FileRecord) -> Result<(), PathError> {
-        let (seen, recent, compares) = (self.seen, self.recent, self.compares);
+        let (context, compares) = (self.context, self.compares);
         let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let scanned = pool::map_in_order(apart, jobs, |Apart { directory, .. }| {
-            let mut scan = Scan::new(seen, recent, compares);
+            let mut scan = Scan::new(context, compares);
             let directory = pool::lock(directory).take().expect("each is taken once");
             scan.directory(directory, None).map(|entries| (entries, scan))
         });
@@ -241,12 +248,12 @@ impl<'a> Scan<'a> {
     }
 
     fn attributes_of(&mut self, stat: &Stat) -> Attributes {
-        if let SeenAttributes::Emulated(files) = self.seen
+        if let SeenAttributes::Emulated(files) = self.context.seen
             && let Some(known) = files.get(FileId::of(stat))
         {
             self.attributes.set(FileId::of(stat), known.clone());
         }
-        self.seen.of(stat)
+        self.context.seen.of(stat)
     }
 
     /// Scans one name; returns the directory if it is one.
@@ -282,7 +289,7 @@ impl<'a> Scan<'a> {
         };
         let path = directory.at.join(&name);
         let listed = directory.listed.and_then(|dir| dir.children.get(&name));
-        let mut record = FileRecord::new(&stat, attributes, self.recent);
+        let mut record = FileRecord::new(&stat, attributes, self.context.recent);
         if self.compares {
             self.compare(
                 directory.opened.as_fd(),
@@ -364,8 +371,9 @@ impl<'a> Scan<'a> {
             Some(TreeNode::Leaf(_)) | None => None,
         };
         let old = old.filter(FileRecord::is_directory);
+        self.watch(&opened, old.as_ref(), stat);
         let is_untouched = old.as_ref().is_some_and(|old| old.is_untouched(stat, &attributes));
-        let mut record = FileRecord::new(stat, attributes, self.recent);
+        let mut record = FileRecord::new(stat, attributes, self.context.recent);
         let has_xattrs = listed.is_some_and(|dir| dir.meta.xattrs.is_some());
         record.xattrs = match &old {
             Some(old) if is_untouched => old.xattrs.clone(),
@@ -387,6 +395,14 @@ impl<'a> Scan<'a> {
         parent.new.push((name, record));
         let entries = old.map(|old| old.entries).unwrap_or_default();
         enter(opened, path, listed, entries, is_untouched)
+    }
+
+    /// Watches a directory, unless that is the one of the last scan.
+    fn watch(&self, opened: &OwnedFd, old: Option<&FileRecord>, stat: &Stat) {
+        let is_known = old.is_some_and(|old| old.is_file(FileId::of(stat)));
+        if let Some(watch) = self.context.watch.filter(|_| !is_known) {
+            watch.add(opened.as_fd());
+        }
     }
 
     fn count_xattrs(&mut self, record: &FileRecord, path: &TreePath) -> Result<(), PathError> {
