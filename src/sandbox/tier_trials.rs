@@ -197,12 +197,24 @@ fn notification(isolation: Isolation) -> Result<()> {
     }
 }
 
+/// Waits to be killed, at the latest with the parent process.
+fn wait_with(parent: Pid) -> ! {
+    let signal = Some(rustix::process::Signal::KILL);
+    let is_bound = rustix::process::set_parent_process_death_signal(signal).is_ok();
+    // It may have ended before the call.
+    if !is_bound || rustix::process::getppid() != Some(parent) {
+        clone::exit_now(1);
+    }
+    loop {
+        rustix::event::pause();
+    }
+}
+
 /// Stops a child as a tracer.
 fn trace() -> Result<()> {
+    let parent = rustix::process::getpid();
     match fork::fork()? {
-        fork::Forked::Child => loop {
-            rustix::event::pause();
-        },
+        fork::Forked::Child => wait_with(parent),
         fork::Forked::Parent(child) => {
             let traced = Traced::attach(child)
                 .and_then(|traced| traced.wait_until_stopped().map(|()| traced))

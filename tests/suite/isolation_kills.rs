@@ -28,6 +28,8 @@ const SECRET: &str = "a-secret-that-stays-in-memory-7659";
 /// Number of builds that are killed; 50 take half a minute.
 const N_KILLS_VARIABLE: &str = "RBUILD_KILLS";
 const N_KILLS: u64 = 8;
+/// Time in which a build tries kinds of isolation, milliseconds.
+const TRIAL_MILLIS: u64 = 60;
 
 fn kill_builds(who: Who, isolation: &str) {
     let mut env = Env::of(who);
@@ -42,8 +44,10 @@ fn kill_builds(who: Who, isolation: &str) {
     let millis = u64::try_from(whole.elapsed().as_millis()).unwrap();
     let n_kills = std::env::var(N_KILLS_VARIABLE).map_or(N_KILLS, |n| n.parse().unwrap());
     for n in 0..n_kills {
-        // Spread over the duration of a build; the product of primes makes it irregular.
-        let delay = (n * 7919 * 31) % millis.max(1);
+        // Spread over the duration of a build; the product of primes makes it irregular. Every other one
+        // hits the trials of isolation.
+        let within = if n % 2 == 0 { millis } else { TRIAL_MILLIS.min(millis) };
+        let delay = (n * 7919 * 31) % within.max(1);
         let mut command = env.command(&[&args[..], &["--no-cache"]].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         sleep(Duration::from_millis(delay));
