@@ -8,12 +8,12 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rbuild::archive::Packing;
 use rbuild::sandbox::{Attributes, FileId};
-use rbuild::store::{LayerOptions, Representation, Store, StoredLayer};
+use rbuild::store::{LayerOptions, Representation, RootDirectory, Store, StoredLayer};
 use rbuild::tree::{Entry, LayerEntries as _, LayerItem, Meta, Node, Tree};
 use rustix::fs::{AtFlags, Stat};
 
@@ -171,7 +171,7 @@ fn tree(store: &Store, layers: &[&StoredLayer]) -> Tree {
     tree
 }
 
-fn stat(directory: &rbuild::store::RootDirectory, name: &str) -> Stat {
+fn stat(directory: &RootDirectory, name: &str) -> Stat {
     rustix::fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).unwrap()
 }
 
@@ -236,4 +236,40 @@ fn emulated_attributes_go_to_the_layer_and_not_to_the_disk() {
     root.set_attributes(attributes);
     let unchanged = store.layer_from_root(&mut root, &OPTIONS).unwrap();
     assert_eq!(store.listing(unchanged.diff_id).unwrap().n_entries(), 0);
+}
+
+/// Makes changes as a step does, and returns the number of entries of its layer.
+fn step(store: &Store, root: &mut RootDirectory, change: &dyn Fn(&Path)) -> usize {
+    root.begin_changes();
+    change(&root.work().path().join("fs"));
+    root.note_changes();
+    let attributes = root.take_attributes();
+    root.set_attributes(attributes);
+    let layer = store.layer_from_root(root, &OPTIONS).unwrap();
+    store.listing(layer.diff_id).unwrap().n_entries()
+}
+
+#[test]
+fn changes_in_a_directory_with_the_inode_number_of_a_removed_one_are_noticed() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let (base, _blob) = fixture.pulled(vec![dir("d")], Packing::Gzip { level: 6 });
+    let mut root = store.root_directory(&tree(store, &[&base]), false).unwrap();
+    // Most file systems, but not tmpfs, use the number of a removed directory for the next one.
+    for round in 0..20 {
+        let make = |root: &Path| fs::create_dir_all(root.join("d/inner/deep")).unwrap();
+        assert_eq!(step(store, &mut root, &make), 3, "round {round}");
+        let make_again = |root: &Path| {
+            fs::remove_dir_all(root.join("d/inner")).unwrap();
+            fs::create_dir_all(root.join("d/inner/deep")).unwrap();
+        };
+        step(store, &mut root, &make_again);
+        // The times of the last scan are no longer recent.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        assert_eq!(step(store, &mut root, &|_root| ()), 0, "round {round}");
+        let write = |root: &Path| fs::write(root.join("d/inner/deep/new"), "x").unwrap();
+        assert_eq!(step(store, &mut root, &write), 4, "round {round}");
+        let remove = |root: &Path| fs::remove_dir_all(root.join("d/inner")).unwrap();
+        assert_eq!(step(store, &mut root, &remove), 2, "round {round}");
+    }
 }

@@ -65,11 +65,6 @@ impl FileRecord {
         &self.attributes
     }
 
-    /// Returns whether it is the record of this file.
-    pub(super) fn is_file(&self, file: FileId) -> bool {
-        self.id == file
-    }
-
     /// Returns whether a step sees a directory.
     pub(super) fn is_directory(&self) -> bool {
         FileType::from_raw_mode(self.attributes.mode) == FileType::Directory

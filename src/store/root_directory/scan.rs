@@ -181,7 +181,7 @@ impl<'a> Scan<'a> {
         let attributes = self.attributes_of(&stat);
         let is_untouched = old.as_ref().is_some_and(|old| old.is_untouched(&stat, &attributes));
         let mut record = FileRecord::new(&stat, attributes, self.context.recent);
-        self.watch(&opened, old.as_ref(), &stat);
+        self.watch(&opened, is_untouched);
         let entries = old.map(|old| old.entries).unwrap_or_default();
         let first = enter(opened, at, Some(tree.root()), entries, is_untouched)?;
         let mut apart = Vec::new();
@@ -371,8 +371,8 @@ impl<'a> Scan<'a> {
             Some(TreeNode::Leaf(_)) | None => None,
         };
         let old = old.filter(FileRecord::is_directory);
-        self.watch(&opened, old.as_ref(), stat);
         let is_untouched = old.as_ref().is_some_and(|old| old.is_untouched(stat, &attributes));
+        self.watch(&opened, is_untouched);
         let mut record = FileRecord::new(stat, attributes, self.context.recent);
         let has_xattrs = listed.is_some_and(|dir| dir.meta.xattrs.is_some());
         record.xattrs = match &old {
@@ -397,10 +397,10 @@ impl<'a> Scan<'a> {
         enter(opened, path, listed, entries, is_untouched)
     }
 
-    /// Watches a directory, unless that is the one of the last scan.
-    fn watch(&self, opened: &OwnedFd, old: Option<&FileRecord>, stat: &Stat) {
-        let is_known = old.is_some_and(|old| old.is_file(FileId::of(stat)));
-        if let Some(watch) = self.context.watch.filter(|_| !is_known) {
+    /// Watches a directory, unless it is certainly that of the last scan: a new one may have got the
+    /// inode number of a removed one.
+    fn watch(&self, opened: &OwnedFd, is_untouched: bool) {
+        if let Some(watch) = self.context.watch.filter(|_| !is_untouched) {
             watch.add(opened.as_fd());
         }
     }
