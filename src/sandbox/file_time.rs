@@ -44,9 +44,13 @@ mod tests {
         let first = FileTime::now();
         let second = first.next();
         assert!(second > first);
-        let started = std::time::Instant::now();
-        assert!(first.next() >= second);
-        assert!(started.elapsed() < Duration::from_millis(1), "{:?}", started.elapsed());
+        // A busy machine may interrupt one call, but not all.
+        let is_quick = || {
+            let started = std::time::Instant::now();
+            assert!(first.next() >= second);
+            started.elapsed() < Duration::from_micros(200)
+        };
+        assert!((0..100).any(|_| is_quick()), "each call waited");
         let FileTime(seconds, nanoseconds) = second;
         let nanoseconds = u32::try_from(nanoseconds).unwrap();
         assert!(!second.is_after(seconds, nanoseconds));
