@@ -457,11 +457,14 @@ fn run_map_helper(helper: &str, child: i32, ranges: &[IdRange]) -> Result<(), Sa
     }
     let output = program::stderr_of(&mut command, MAX_HELPER_OUTPUT_BYTES);
     let (status, message) = output.map_err(|error| {
-        if error.kind() != io::ErrorKind::NotFound {
-            return SandboxError::setup(format!("execute {helper}"), error);
-        }
+        // execvp(3) fails with EACCES, too, if a directory of $PATH is not accessible.
+        let reason = if error.kind() == io::ErrorKind::NotFound {
+            format!("the program {helper} is missing")
+        } else {
+            format!("the program {helper} is missing or cannot be executed: {error}")
+        };
         SandboxError::NoUserNamespace {
-            reason: format!("the program {helper} is missing"),
+            reason,
             help: "install it with `sudo apt-get install uidmap` (`shadow-utils` on Fedora)"
                 .to_owned(),
         }

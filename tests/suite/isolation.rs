@@ -293,7 +293,11 @@ const IMAGES: &[(&str, &str)] = &[
          RUN cat /root/file > /tmp/read 2>/dev/null; touch /etc/new 2>/dev/null; chown 0 /tmp/read 2>/dev/null; \
              chmod 777 /old/file 2>/dev/null; kill -0 1 2>/dev/null; stat -c '%s %u' /tmp/read > /tmp/stat\n\
          USER 0\n\
-         RUN test ! -e /etc/new && stat -c %a /old/file > /stat\n",
+         RUN test ! -e /etc/new && stat -c %a /old/file > /stat\n\
+         RUN --mount=type=cache,id=private,target=/cache mkdir -m 700 /cache/private && echo secret > /cache/private/file\n\
+         USER 1000\n\
+         RUN --mount=type=cache,id=private,target=/cache cd /cache; ! cat private/file && ! mkdir private/new && \
+             ! stat private/file && ! ls private\n",
     ),
     (
         "accounts",

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bounds::{layout, sparse_tar};
-use crate::support::env::{Done, Env};
+use crate::support::env::{Done, Env, Who};
 use crate::support::namespace::Namespace;
 use crate::support::registry::DockerRegistry;
 
@@ -241,6 +241,32 @@ fn priv_doctor_tells_whether_run_works() {
         assert!(works.stdout.contains("RUN     works"), "{}", works.stdout);
     }
     assert_eq!(env.leftovers("store"), "");
+}
+
+/// `$PATH` often has directories that only another user may search, after su(1) for example.
+#[test]
+fn priv_missing_program_for_ids_leaves_other_kinds_of_isolation() {
+    let Some(user) = Who::user() else { return };
+    let env = Env::of(user);
+    fs::create_dir(env.path("closed")).unwrap();
+    fs::set_permissions(env.path("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    for (path, words) in [
+        (env.shown("closed"), "newuidmap is missing or cannot be executed: Permission denied"),
+        ("/nonexistent".to_owned(), "newuidmap is missing"),
+    ] {
+        let mut command = env.program("sh");
+        command.args([
+            "-c",
+            "PATH=$1; exec \"$2\" doctor",
+            "sh",
+            &path,
+            env!("CARGO_BIN_EXE_rbuild"),
+        ]);
+        let done = Done::of(command.output().unwrap()).ok().stdout;
+        for want in [words, "  * namespace (one id)  permitted\n"] {
+            assert!(done.contains(want), "{done}");
+        }
+    }
 }
 
 /// As in Docker's default profile: root may change owners, but may neither mount nor create

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::mounts::below;
 use super::target::Target;
-use super::{Answer, Reply, Supervisor, id_argument};
+use super::{Answer, INITIAL_UMASK, Reply, Supervisor, id_argument};
 use crate::sandbox::caps;
 use crate::sandbox::spec::Limit;
 use crate::sandbox::sys::notify::Notification;
@@ -32,6 +32,8 @@ pub(in crate::sandbox) const CARRIER_LIMIT: Limit =
 const MAX_GROUPS: u64 = 65_536;
 /// An id argument that means "unchanged" (setresuid(2)).
 const UNCHANGED: u32 = u32::MAX;
+/// The id of no user: that of a process which has ended.
+const NO_ID: u32 = u32::MAX;
 
 /// The ids of a process (credentials(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,15 +195,19 @@ impl Supervisor {
     /// Returns the ids that a process really has: it must not access more than it may because the
     /// supervisor, as root, opens files in its place.
     fn real_state(&self, target: Target) -> Arc<ProcessState> {
-        if !self.rules.has_mounts || target.is_roots() {
+        if !self.rules.has_mounts {
             return self.states.root();
         }
-        let id = |name| target.status_id(name).map_or(Ids::all(UNCHANGED), Ids::all);
-        Arc::new(ProcessState {
-            uid: id("Uid"),
-            gid: id("Gid"),
-            groups: target.status_groups(),
-            ..ProcessState::clone(&self.states.root())
+        self.caller.state(target, || {
+            let status = target.status().unwrap_or_default();
+            let ids = |id: Option<u32>| Ids::all(id.unwrap_or(NO_ID));
+            ProcessState {
+                uid: ids(status.uid()),
+                gid: ids(status.gid()),
+                groups: status.groups(),
+                umask: status.umask().unwrap_or(INITIAL_UMASK),
+                ..ProcessState::clone(&self.states.root)
+            }
         })
     }
 

@@ -9,7 +9,6 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, Result};
 
 use super::Supervisor;
-use super::identity::ProcessState;
 use super::mounts::{VirtualMount, below, id_at, id_of, path_of};
 use super::target::{AT_FDCWD, Target};
 use super::walk::{Last, Walk, Walked};
@@ -70,14 +69,15 @@ impl Supervisor {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
-        let state = self.state(target);
-        if !self.needs_walk(path, &state)
-            && let Some(found) = self.find_at_once(target, directory, path, follows)?
+        let place = (directory, path);
+        if !self.needs_walk(target, path)
+            && let Some(found) = self.find_at_once(target, place, follows)?
         {
             return Ok(found);
         }
+        let state = self.state(target);
         let last = if follows { Last::Follow } else { Last::NoFollow };
-        match Walk::start(self, target, &state, (directory, path))?.run(last)? {
+        match Walk::start(self, target, &state, place)?.run(last)? {
             Walked::Found(found) => Ok(found),
             Walked::Name(_) => Err(Errno::NOENT),
         }
@@ -99,46 +99,91 @@ impl Supervisor {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
+        let place = (directory, path);
+        if !self.needs_walk(target, path)
+            && let Some(name) = self.find_name_at_once(target, place)?
+        {
+            return Ok(name);
+        }
         let state = self.state(target);
-        match Walk::start(self, target, &state, (directory, path))?.run(Last::Parent)? {
+        match Walk::start(self, target, &state, place)?.run(Last::Parent)? {
             Walked::Name(name) => Ok(name),
             Walked::Found(_) => Err(Errno::NOENT),
         }
     }
 
+    /// Finds the directory of a name by one system call; `None` if that cannot decide.
+    fn find_name_at_once(
+        &self,
+        target: Target,
+        (directory, path): (i32, &[u8]),
+    ) -> Result<Option<Name>> {
+        let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+        let (trimmed, slashes) = path.split_at(end);
+        let start = trimmed.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let (parent, name) = trimmed.split_at(start);
+        if name.is_empty() || name == b"." {
+            return Ok(None);
+        }
+        let (file, mount) = if parent.is_empty() {
+            let start = self.start(target, directory)?;
+            if self.needs_permission(target, start.mount) {
+                return Ok(None);
+            }
+            (rustix::io::fcntl_dupfd_cloexec(&start.directory, 3)?, start.mount)
+        } else {
+            match self.find_at_once(target, (directory, parent), true)? {
+                Some(found) => (found.file, found.mount),
+                None => return Ok(None),
+            }
+        };
+        let name = CString::new(name).map_err(|_error| Errno::INVAL)?;
+        Ok(Some(Name { directory: file, name, mount, wants_directory: !slashes.is_empty() }))
+    }
+
     /// Returns whether each component must be looked at: for mounts, `..`, and permissions.
-    fn needs_walk(&self, path: &[u8], state: &ProcessState) -> bool {
-        if self.rules.emulates_owners && state.uid.filesystem != 0 {
+    fn needs_walk(&self, target: Target, path: &[u8]) -> bool {
+        if self.hides_files || path.windows(2).any(|pair| pair == b"..") {
             return true;
         }
-        if self.hides_files || !state.root.is_empty() || path.windows(2).any(|pair| pair == b"..") {
-            return true;
+        if self.rules.emulates_owners {
+            let state = self.state(target);
+            if state.uid.filesystem != 0 || !state.root.is_empty() {
+                return true;
+            }
         }
         path.first() == Some(&b'/')
             && self.mounts.iter().any(|mount| below(path, &mount.target).is_some())
+    }
+
+    /// Returns whether a lookup that starts in a mount must check the permissions of each directory: the
+    /// supervisor makes it with its own rights.
+    fn needs_permission(&self, target: Target, mount: Option<usize>) -> bool {
+        mount.is_some() && self.state(target).uid.filesystem != 0
     }
 
     /// Finds the object by one system call; `None` if that cannot decide.
     fn find_at_once(
         &self,
         target: Target,
-        directory: i32,
-        path: &[u8],
+        (directory, path): (i32, &[u8]),
         follows: bool,
     ) -> Result<Option<Found>> {
         let is_absolute = path.first() == Some(&b'/');
         let start;
-        let (from, within) = if is_absolute {
-            (self.root.as_fd(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        let (from, within, mount) = if is_absolute {
+            let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            (self.root.as_fd(), within, None)
         } else {
-            start = target.directory(directory)?;
-            let about = rustix::fs::fstat(&start)?;
-            let id = FileId::of(&about);
+            start = self.start(target, directory)?;
             // Mounts, and `/proc`, may be below it.
-            if self.above_mounts.contains(&id) || self.proc_device == Some(id.device) {
+            let may_leave =
+                self.above_mounts.contains(&start.id) || self.proc_device == Some(start.id.device);
+            if may_leave || self.needs_permission(target, start.mount) {
                 return Ok(None);
             }
-            (start.as_fd(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+            let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            (start.directory.as_fd(), within, start.mount)
         };
         let mut flags = OFlags::PATH | OFlags::CLOEXEC;
         if !follows {
@@ -162,7 +207,6 @@ impl Supervisor {
         if self.points.contains(&id) {
             return Ok(None);
         }
-        let mount = if is_absolute { None } else { self.mount_of(&file) };
         Ok(Some(Found { file, stat, mount, is_magic: false }))
     }
 

@@ -4,7 +4,8 @@
 //! (seccomp_unotify(2)), a thread of rbuild, which answers them in the process's place:
 //!
 //! - `calls`: the calls, and the filter.
-//! - `target`: memory, descriptors and working directory of the calling process.
+//! - `target`: memory, descriptors and working directory of the calling process; `caller`: what was looked
+//!   up about it.
 //! - `lookup`, `walk`, `mounts`: paths as the step sees them.
 //! - `open`, `new_files`, `names`, `directories`, `status`, `changes`, `xattrs`: what the calls do;
 //!   `permissions` and `lower_files` check and prepare it.
@@ -14,6 +15,7 @@
 //! The supervisor is not a security boundary: another thread of the process can change a path after it was
 //! read. It shows the step its root. The kernel decides what the step may do.
 
+mod caller;
 mod calls;
 mod changes;
 mod directories;
@@ -27,6 +29,7 @@ mod names;
 mod new_files;
 mod open;
 mod permissions;
+mod process_status;
 mod program_copies;
 mod redirect;
 mod sockets;
@@ -48,6 +51,7 @@ use super::attributes::{Attributes, EmulatedFiles, FileId};
 use super::file_time::FileTime;
 use super::spec::User;
 use super::sys::notify::{self, Notification};
+use caller::Caller;
 pub(super) use calls::filter;
 use execute::PendingProgram;
 pub(super) use identity::CARRIER_LIMIT;
@@ -154,6 +158,7 @@ pub(in crate::sandbox) struct Supervisor {
     started: FileTime,
     /// Files that existed before the step, and have got further names in it.
     linked: HashSet<FileId>,
+    caller: Caller,
     /// Copies of programs in memory, where the root is mounted with `noexec`.
     copies: Option<ProgramCopies>,
 }
@@ -195,9 +200,10 @@ impl Supervisor {
             expected: HashMap::new(),
             pending: HashMap::new(),
             loader,
-            own_umask: Target::new(own)?.status_octal("Umask").unwrap_or(0),
+            own_umask: Target::new(own)?.status()?.umask().unwrap_or(0),
             started,
             linked: HashSet::new(),
+            caller: Caller::default(),
             copies: ProgramCopies::if_needed(&root, rules)?,
             root,
         })
@@ -305,6 +311,7 @@ impl Supervisor {
             Err(Stop::Fail(errno)) => notify::respond(listener, call.id, Err(errno)),
             Err(Stop::Proceed) => notify::proceed(listener, call.id),
         };
+        self.caller.forget();
     }
 
     fn give(&self, call: &Notification, file: BorrowedFd<'_>, close_on_exec: bool) -> Result<()> {
@@ -340,7 +347,7 @@ impl Supervisor {
             return false;
         }
         // A directory that cannot be read is one of a process that cannot enter a mount.
-        target.directory(directory).is_ok_and(|start| self.mount_of(&start).is_some())
+        self.start(target, directory).is_ok_and(|start| start.mount.is_some())
     }
 
     fn lookup_failed(&self, errno: Errno, starts_in_mount: bool) -> Stop {
@@ -384,12 +391,12 @@ impl Supervisor {
         if !path.is_empty() || !flags.contains(AtFlags::EMPTY_PATH) {
             return self.locate(target, directory, &path, follows);
         }
-        let found = self.find_descriptor(target, directory);
-        match found {
-            Ok(found) if self.rules.emulates_owners => Ok(found),
-            Ok(_) => Err(Stop::Proceed),
-            Err(errno) => Err(self.lookup_failed(errno, false)),
+        if !self.rules.emulates_owners {
+            // What an open descriptor refers to needs no look-up.
+            return Err(Stop::Proceed);
         }
+        let found = self.find_descriptor(target, directory);
+        found.map_err(|errno| self.lookup_failed(errno, false))
     }
 
     /// Finds an object to change, like [`Self::object`]. A file of lower layers with other names becomes
@@ -423,8 +430,16 @@ impl Supervisor {
     /// Finds a name to create or remove.
     fn name(&self, target: Target, directory: i32, path: &[u8]) -> std::result::Result<Name, Stop> {
         let name = self.name_any(target, directory, path)?;
-        let acts = self.acts_in(name.mount) || self.starts_in_mount(target, directory, path);
-        if acts { Ok(name) } else { Err(Stop::Proceed) }
+        if self.acts_on_name(&name, target, directory, path) {
+            Ok(name)
+        } else {
+            Err(Stop::Proceed)
+        }
+    }
+
+    /// Returns whether the supervisor creates or removes a name that it found by `path`.
+    fn acts_on_name(&self, name: &Name, target: Target, directory: i32, path: &[u8]) -> bool {
+        self.acts_in(name.mount) || self.starts_in_mount(target, directory, path)
     }
 
     fn name_any(
@@ -466,14 +481,6 @@ impl Supervisor {
         } else {
             self.files.set(file, attributes);
         }
-    }
-
-    /// Returns the umask of a process.
-    fn umask_of(&self, target: Target, state: &ProcessState) -> u32 {
-        if self.rules.emulates_owners {
-            return state.umask;
-        }
-        target.status_octal("Umask").unwrap_or(INITIAL_UMASK)
     }
 }
 

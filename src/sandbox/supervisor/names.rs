@@ -87,7 +87,9 @@ impl Supervisor {
         if name.name.is_empty() || self.is_mount_point(&name) {
             return Err(Errno::BUSY.into());
         }
-        let name = self.name(target, directory, &path)?;
+        if !self.acts_on_name(&name, target, directory, &path) {
+            return Err(Stop::Proceed);
+        }
         if path.ends_with(b"/.") {
             return Err(Errno::INVAL.into());
         }

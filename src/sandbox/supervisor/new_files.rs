@@ -35,7 +35,6 @@ impl Supervisor {
     /// Records the owner and the mode of a new file.
     pub(super) fn note_new(
         &mut self,
-        target: Target,
         file: &OwnedFd,
         parent: &Attributes,
         wanted: u32,
@@ -43,7 +42,7 @@ impl Supervisor {
     ) -> Result<()> {
         let stat = rustix::fs::fstat(file)?;
         if !self.rules.emulates_owners {
-            return self.own_like(target, file);
+            return own_like(state, file);
         }
         let mut attributes = Attributes::on_disk(&stat);
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -61,18 +60,6 @@ impl Supervisor {
         }
         self.record(&stat, attributes);
         Ok(())
-    }
-
-    /// Gives a new file in a mount to the user of the process that creates it.
-    fn own_like(&self, target: Target, file: &OwnedFd) -> Result<()> {
-        let (Some(uid), Some(gid)) = (target.status_id("Uid"), target.status_id("Gid")) else {
-            return Ok(());
-        };
-        if uid == 0 && gid == 0 {
-            return Ok(());
-        }
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        rustix::fs::chownat(file, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
     }
 
     pub(super) fn mkdir(&mut self, call: &Notification) -> Answer {
@@ -103,12 +90,12 @@ impl Supervisor {
             return Err(Errno::EXIST.into());
         }
         let parent = self.check_directory(&name.directory, name.mount, &state)?;
-        let wanted = u32::try_from(mode & 0o1777).unwrap_or(0) & !self.umask_of(target, &state);
+        let wanted = u32::try_from(mode & 0o1777).unwrap_or(0) & !state.umask;
         let disk = Mode::from_raw_mode(self.disk_mode(wanted, true));
         rustix::fs::mkdirat(&name.directory, &name.name, disk)?;
         let file = self.open_new(&name)?;
         self.mend_mode(&file, disk)?;
-        self.note_new(target, &file, &parent, wanted, &state)?;
+        self.note_new(&file, &parent, wanted, &state)?;
         Ok(Reply::Value(0))
     }
 
@@ -147,7 +134,7 @@ impl Supervisor {
         let state = self.state(target);
         let parent = self.check_directory(&name.directory, name.mount, &state)?;
         let raw = u32::try_from(mode & 0xffff).unwrap_or(0);
-        let wanted = raw & 0o7777 & !self.umask_of(target, &state);
+        let wanted = raw & 0o7777 & !state.umask;
         let kind = match FileType::from_raw_mode(raw) {
             FileType::Unknown if raw & 0o170_000 == 0 => FileType::RegularFile,
             kind @ (FileType::RegularFile
@@ -170,7 +157,7 @@ impl Supervisor {
         rustix::fs::mknodat(&name.directory, &name.name, made, disk, number)?;
         let file = self.open_new(&name)?;
         self.mend_mode(&file, disk)?;
-        self.note_new(target, &file, &parent, wanted, &state)?;
+        self.note_new(&file, &parent, wanted, &state)?;
         if emulates {
             let stat = rustix::fs::fstat(&file)?;
             let mut attributes = self.files.of(&stat);
@@ -206,7 +193,17 @@ impl Supervisor {
         let parent = self.check_directory(&name.directory, name.mount, &state)?;
         rustix::fs::symlinkat(to.as_slice(), &name.directory, &name.name)?;
         let file = self.open_new(&name)?;
-        self.note_new(target, &file, &parent, 0o777, &state)?;
+        self.note_new(&file, &parent, 0o777, &state)?;
         Ok(Reply::Value(0))
     }
+}
+
+/// Gives a new file in a mount to the user of the process that creates it.
+fn own_like(state: &ProcessState, file: &OwnedFd) -> Result<()> {
+    let (uid, gid) = (state.uid.filesystem, state.gid.filesystem);
+    if uid == 0 && gid == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    rustix::fs::chownat(file, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
 }

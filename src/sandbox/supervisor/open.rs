@@ -272,12 +272,12 @@ impl Supervisor {
         }
         let state = self.state(target);
         let parent = self.check_directory(&name.directory, name.mount, &state)?;
-        let wanted = mode & !self.umask_of(target, &state);
+        let wanted = mode & !state.umask;
         let own_flags = flags | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
         let disk = Mode::from_raw_mode(self.disk_mode(wanted, false));
         let file = rustix::fs::openat(&name.directory, &name.name, own_flags, disk)?;
         self.mend_mode(&file, disk)?;
-        self.note_new(target, &file, &parent, wanted, &state)?;
+        self.note_new(&file, &parent, wanted, &state)?;
         let close_on_exec = flags.contains(OFlags::CLOEXEC);
         Ok(Reply::Descriptor { file, close_on_exec })
     }

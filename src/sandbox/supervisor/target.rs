@@ -2,14 +2,13 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Pid, Uid};
 
 use super::super::sys::memory;
-use crate::pathio;
+use super::process_status::ProcessStatus;
 
 /// `AT_FDCWD` as a system call's argument (openat(2)).
 pub(super) const AT_FDCWD: i32 = -100;
@@ -20,9 +19,6 @@ const PATH_MAX: usize = 4096;
 const PAGE_BYTES: u64 = 4096;
 /// Number of bytes of a path that are read at first. Most paths are shorter.
 const FIRST_READ_BYTES: u64 = 256;
-
-/// Maximum size of `/proc/PID/status`, which has a line for each group.
-const MAX_STATUS_BYTES: u64 = 1 << 20;
 
 /// Maximum number of ancestors of a process in a step.
 const MAX_ANCESTORS: u32 = 10_000;
@@ -127,8 +123,9 @@ impl Target {
     pub(super) fn with_access<T>(self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
         match call() {
             Err(Errno::PERM | Errno::ACCESS) if rustix::process::geteuid().is_root() => {
-                let uid = self.status_id("Uid").ok_or(Errno::PERM)?;
-                let gid = self.status_id("Gid").ok_or(Errno::PERM)?;
+                let status = self.status()?;
+                let uid = status.uid().ok_or(Errno::PERM)?;
+                let gid = status.gid().ok_or(Errno::PERM)?;
                 if uid == 0 {
                     return Err(Errno::PERM);
                 }
@@ -152,7 +149,7 @@ impl Target {
 
     /// Returns its process's id.
     pub(super) fn thread_group(self) -> u32 {
-        let number = self.status("Tgid").and_then(|words| words.parse().ok());
+        let number = self.status().ok().and_then(|status| status.thread_group());
         number.unwrap_or_else(|| self.pid.as_raw_nonzero().get().cast_unsigned())
     }
 
@@ -170,7 +167,7 @@ impl Target {
     fn reaper(self) -> Option<u32> {
         let mut process = self.thread_group();
         for _ in 0..MAX_ANCESTORS {
-            let parent = Self::new(process).ok()?.status("PPid")?.parse().ok()?;
+            let parent = Self::new(process).ok()?.status().ok()?.parent()?;
             if parent == std::process::id() {
                 return Some(process);
             }
@@ -179,35 +176,9 @@ impl Target {
         None
     }
 
-    /// Returns the id for file systems of the line `Uid` or `Gid` of its status.
-    pub(super) fn status_id(self, name: &str) -> Option<u32> {
-        self.status(name)?.split_ascii_whitespace().nth(3)?.parse().ok()
-    }
-
-    /// Returns whether root owns it (proc_pid(5)).
-    pub(super) fn is_roots(self) -> bool {
-        let directory = self.proc_path("").and_then(|path| rustix::fs::stat(path.as_c_str()));
-        directory.is_ok_and(|stat| stat.st_uid == 0)
-            && self.status_id("Uid").is_none_or(|id| id == 0)
-    }
-
-    /// Returns its supplementary groups.
-    pub(super) fn status_groups(self) -> Vec<u32> {
-        let groups = self.status("Groups").unwrap_or_default();
-        groups.split_ascii_whitespace().filter_map(|gid| gid.parse().ok()).collect()
-    }
-
-    /// Returns an octal number of its status.
-    pub(super) fn status_octal(self, name: &str) -> Option<u32> {
-        u32::from_str_radix(&self.status(name)?, 8).ok()
-    }
-
-    /// Returns a line of `/proc/PID/status` (proc_pid_status(5)).
-    fn status(self, name: &str) -> Option<String> {
-        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
-        let text = pathio::read_to_string(Path::new(&path), MAX_STATUS_BYTES).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        Some(line.trim().to_owned())
+    /// Reads its status.
+    pub(super) fn status(self) -> Result<ProcessStatus> {
+        ProcessStatus::read(&self.proc_path("status")?)
     }
 }
 

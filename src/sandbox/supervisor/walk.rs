@@ -66,9 +66,8 @@ impl<'a> Walk<'a> {
         let (current, mount) = match (path.first(), directory) {
             (Some(b'/'), _) => (own_root, None),
             (_, number) => {
-                let directory = target.directory(number)?;
-                let mount = supervisor.mount_of(&directory);
-                (directory, mount)
+                let start = supervisor.start(target, number)?;
+                (rustix::io::fcntl_dupfd_cloexec(&start.directory, 3)?, start.mount)
             }
         };
         Ok(Self {
