@@ -10,6 +10,12 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct FileTime(i64, i64);
 
 impl FileTime {
+    /// Returns a time that a file system has told.
+    #[must_use]
+    pub fn new(seconds: i64, nanoseconds: u64) -> Self {
+        Self(seconds, i64::try_from(nanoseconds).unwrap_or(i64::MAX))
+    }
+
     /// Returns the time that a file would get now.
     #[must_use]
     pub fn now() -> Self {
@@ -17,8 +23,8 @@ impl FileTime {
         Self(now.tv_sec, now.tv_nsec)
     }
 
-    /// Waits until the clock has advanced from this time; returns the new one. Files that existed at
-    /// this time are older than that, and later ones are not.
+    /// Waits until the clock has advanced from this time; returns the new one. Later files are not older
+    /// than that. Files of the last tick may be younger: file systems have finer times since Linux 6.13.
     pub(super) fn next(self) -> Self {
         loop {
             let now = Self::now();

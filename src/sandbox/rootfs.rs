@@ -25,7 +25,7 @@ pub struct Rootfs {
     root: OwnedFd,
     /// Attributes that the disk does not hold; empty unless owners are emulated.
     attributes: Mutex<EmulatedFiles>,
-    /// A time after the last change of its files, before a step; `None` if it is not known.
+    /// The time that separates its files from those of a step; `None` if it is not known.
     started: Option<FileTime>,
 }
 
@@ -86,17 +86,18 @@ impl Rootfs {
     }
 
     /// Uses a plain directory as root, without a copy, under any isolation. `attributes` are those of
-    /// its files that the disk does not hold, and `changed` is the time of the last change of its files.
+    /// its files that the disk does not hold. All its files are older than `started`, and new ones are
+    /// not.
     ///
     /// # Errors
     /// [`SandboxError::Setup`], with the kernel's error.
     pub fn in_place(
         directory: BorrowedFd<'_>,
         attributes: EmulatedFiles,
-        changed: FileTime,
+        started: FileTime,
     ) -> Result<Self, SandboxError> {
         let rootfs = Self::in_place_denying(mount::NO_DEV, directory)?;
-        Ok(Self { attributes: Mutex::new(attributes), started: Some(changed.next()), ..rootfs })
+        Ok(Self { attributes: Mutex::new(attributes), started: Some(started), ..rootfs })
     }
 
     /// Uses a directory like [`Rootfs::in_place`], for a command with all rights of the caller: it can
@@ -107,10 +108,10 @@ impl Rootfs {
     pub fn in_place_with_devices(
         directory: BorrowedFd<'_>,
         attributes: EmulatedFiles,
-        changed: FileTime,
+        started: FileTime,
     ) -> Result<Self, SandboxError> {
         let rootfs = Self::in_place_denying(0, directory)?;
-        Ok(Self { attributes: Mutex::new(attributes), started: Some(changed.next()), ..rootfs })
+        Ok(Self { attributes: Mutex::new(attributes), started: Some(started), ..rootfs })
     }
 
     fn in_place_denying(denied: u64, directory: BorrowedFd<'_>) -> Result<Self, SandboxError> {

@@ -14,6 +14,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 
@@ -30,6 +31,9 @@ use watch::Watch;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// Time between two looks at a clock that has to advance.
+const CLOCK_POLL: Duration = Duration::from_micros(200);
+
 /// A directory with all files of a stack of layers. It is removed when this value is dropped.
 #[derive(Debug)]
 pub struct RootDirectory {
@@ -41,7 +45,8 @@ pub struct RootDirectory {
     record: Option<FileRecord>,
     emulates: bool,
     attributes: EmulatedFiles,
-    changed: FileTime,
+    /// A time of the file system after the last change of a file, or at it.
+    changed: Time,
     watch: Option<Watch>,
     /// True as long as nothing has changed since the last scan.
     is_quiet: bool,
@@ -60,7 +65,7 @@ impl Store {
         let empty = Tree::default();
         let rights = self.maker_rights(emulates_owners);
         let made = update::update(self, files.as_fd(), (&empty, tree), rights)?;
-        let changed = FileTime::now();
+        let changed = time_of(&work)?;
         let mut attributes = EmulatedFiles::default();
         add(&mut attributes, made);
         let watch = Watch::new();
@@ -89,7 +94,7 @@ impl Store {
     pub fn update_root(&self, root: &mut RootDirectory, tree: &Tree) -> Result<()> {
         let rights = self.maker_rights(root.emulates);
         let made = update::update(self, root.files.as_fd(), (&root.tree, tree), rights)?;
-        root.changed = FileTime::now();
+        root.changed = time_of(&root.work)?;
         add(&mut root.attributes, made);
         let old = root.record.take();
         let scanned = scan::record(root.files.as_fd(), old, tree, root.context()?)?;
@@ -148,10 +153,20 @@ impl RootDirectory {
         self.attributes = attributes;
     }
 
-    /// Returns the time of the last change of a file, or a later one.
-    #[must_use]
-    pub const fn changed(&self) -> FileTime {
-        self.changed
+    /// Waits until a new file would be younger than all files of the directory: a tick of the clock, at
+    /// most 10 ms, where file systems have no finer one (multigrain timestamps, Linux 6.13). Returns the
+    /// time that separates them.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn start_time(&self) -> Result<FileTime> {
+        loop {
+            let now = time_of(&self.work)?;
+            if now > self.changed {
+                return Ok(FileTime::new(now.0, now.1));
+            }
+            std::thread::sleep(CLOCK_POLL);
+        }
     }
 
     /// Sets the tree that the files are in now: that of the stack with the layer of the last step.
@@ -188,7 +203,7 @@ impl RootDirectory {
 
     /// Returns the changed paths since the last scan.
     fn scan(&mut self) -> Result<Vec<Entry>> {
-        self.changed = FileTime::now();
+        self.changed = time_of(&self.work)?;
         if self.is_quiet && self.record.is_some() {
             debug_assert!(self.has_no_changes(), "a change was not noticed");
             tracing::debug!(root = %self.work.path().display(), "nothing changed");
@@ -276,7 +291,10 @@ fn add(attributes: &mut EmulatedFiles, made: Vec<(FileId, Option<Attributes>)>) 
     }
 }
 
-/// Returns the current time by the clock of the file system, which may be another machine's.
+/// Returns the current time by the clock of the file system, which may be another machine's. It may be
+/// ahead of the kernel's clock for times of files (`CLOCK_REALTIME_COARSE`): one file whose time was looked at
+/// gets a finer one with its next change, and no later time is earlier
+/// (<https://docs.kernel.org/filesystems/multigrain-ts.html>).
 fn time_of(work: &WorkDirectory) -> std::result::Result<Time, PathError> {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: now };

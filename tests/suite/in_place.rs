@@ -7,15 +7,15 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rbuild::archive::Packing;
-use rbuild::sandbox::{Attributes, FileId};
+use rbuild::sandbox::{Attributes, FileId, FileTime};
 use rbuild::store::{LayerOptions, Representation, RootDirectory, Store, StoredLayer};
 use rbuild::tree::{Entry, LayerEntries as _, LayerItem, Meta, Node, Tree};
-use rustix::fs::{AtFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxFlags};
 
 use crate::support::env::{Done, Env, Who, skip};
 use crate::support::image::{
@@ -271,5 +271,40 @@ fn changes_in_a_directory_with_the_inode_number_of_a_removed_one_are_noticed() {
         assert_eq!(step(store, &mut root, &write), 4, "round {round}");
         let remove = |root: &Path| fs::remove_dir_all(root.join("d/inner")).unwrap();
         assert_eq!(step(store, &mut root, &remove), 2, "round {round}");
+    }
+}
+
+/// Since Linux 6.13 a new file may be younger than the kernel's clock for times of files says.
+#[test]
+fn start_of_a_step_is_between_the_files_before_it_and_its_own() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let (base, _blob) = fixture.pulled(vec![dir("d")], Packing::Gzip { level: 6 });
+    let mut root = store.root_directory(&tree(store, &[&base]), false).unwrap();
+    let born = |root: &RootDirectory, name: &str| {
+        let facts =
+            rustix::fs::statx(root.as_fd(), name, AtFlags::empty(), StatxFlags::BTIME).unwrap();
+        let has_time = StatxFlags::from_bits_retain(facts.stx_mask).contains(StatxFlags::BTIME);
+        let born = facts.stx_btime;
+        has_time.then(|| FileTime::new(born.tv_sec, born.tv_nsec.into()))
+    };
+    for round in 0..200 {
+        let (old, new) = (format!("d/old{round}"), format!("d/new{round}"));
+        let make = |root: &Path| {
+            // The second change of a file that was looked at gets a finer time, and so do later files.
+            let looked_at = root.join("d/looked-at");
+            fs::write(&looked_at, "x").unwrap();
+            fs::metadata(&looked_at).unwrap();
+            fs::set_permissions(&looked_at, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::write(root.join(&old), "x").unwrap();
+        };
+        step(store, &mut root, &make);
+        let started = root.start_time().unwrap();
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        drop(rustix::fs::openat(root.as_fd(), &new, flags, Mode::RWXU).unwrap());
+        let (Some(old), Some(new)) = (born(&root, &old), born(&root, &new)) else {
+            return skip("btime", "this file system records no time of creation");
+        };
+        assert!(old < started && started <= new, "round {round}: {old:?} {started:?} {new:?}");
     }
 }

@@ -129,7 +129,8 @@ impl StepFiles {
                 files.root.begin_changes();
                 let attributes = files.root.take_attributes();
                 let open = if insecure { Rootfs::in_place_with_devices } else { Rootfs::in_place };
-                open(files.root.as_fd(), attributes, files.root.changed())
+                let started = files.root.start_time()?;
+                open(files.root.as_fd(), attributes, started)
             }
         };
         rootfs.map_err(|source| BuildError::Sandbox { span, source })
