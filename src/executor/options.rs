@@ -91,6 +91,19 @@ pub struct BuildOptions {
     pub max_in_memory: Option<u64>,
     /// Compressions of the outputs. New layers are compressed accordingly while later steps run.
     pub pack_ahead: Vec<Packing>,
+    /// Repositories that get new layers while later steps run.
+    pub upload_ahead: Vec<LayerUpload>,
+}
+
+/// A repository that gets the layers of a build.
+#[derive(Debug, Clone)]
+pub struct LayerUpload {
+    /// A name in the repository.
+    pub name: Reference,
+    /// Compression of the layers.
+    pub packing: Packing,
+    /// True for the layers of all stages, and not only those of the images.
+    pub all_stages: bool,
 }
 
 impl BuildOptions {

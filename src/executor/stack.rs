@@ -281,6 +281,25 @@ impl Stack {
         Ok(directories.into_iter().map(|directory| directory.open).collect())
     }
 
+    /// Returns the finished layers that are not unpacked for mounts of this build.
+    pub(in crate::executor) fn not_unpacked(&self) -> Vec<(StoredLayer, Arc<StackLayer>)> {
+        self.finished(|layer| layer.mounted().directory.is_none())
+    }
+
+    /// Returns the finished layers from which no file tree was made in this build.
+    pub(in crate::executor) fn without_tree(&self) -> Vec<(StoredLayer, Arc<StackLayer>)> {
+        self.finished(|layer| layer.tree.get().is_none())
+    }
+
+    fn finished(
+        &self,
+        is_wanted: impl Fn(&StackLayer) -> bool,
+    ) -> Vec<(StoredLayer, Arc<StackLayer>)> {
+        let list = self.list();
+        let wanted = list.into_iter().filter(|layer| is_wanted(layer));
+        wanted.filter_map(|layer| Some((layer.done.peek()?.ok()?, Arc::clone(layer)))).collect()
+    }
+
     /// Returns whether the layers can be mounted one by one, and `is_plain` for those that are not
     /// unpacked yet; waits for these.
     pub(in crate::executor) fn are_mounted_singly(
@@ -383,6 +402,24 @@ impl StackLayer {
         let below = self.pulled.then_some(&self.parent);
         let directory = LayerDirectory::new(unpack(&self.done.wait()?, below)?);
         Ok(mounted.directory.insert(directory).clone())
+    }
+
+    /// Unpacks the layer with `unpack` unless it belongs to a base image: then the layers below decide how.
+    /// An error has no effect: whoever needs the directory meets it, too.
+    pub(in crate::executor) fn unpack_ahead(
+        &self,
+        unpack: impl FnOnce(DiffId) -> Option<LowerDirectory>,
+    ) {
+        if self.pulled {
+            return;
+        }
+        // Locked meanwhile, as in `directory`.
+        let mut mounted = self.mounted();
+        if mounted.directory.is_none()
+            && let Some(Ok(layer)) = self.done.peek()
+        {
+            mounted.directory = unpack(layer.diff_id).map(LayerDirectory::new);
+        }
     }
 
     /// Closes the descriptors that only a mount of a lower stack needs. They can be opened again.

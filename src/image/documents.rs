@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive::Packing;
 use crate::oci::{
-    AnnotationLevel, Descriptor, Digest, Index, LayerCompression, Manifest, MediaType,
+    AnnotationLevel, Descriptor, DiffId, Digest, Index, LayerCompression, Manifest, MediaType,
     annotations_for, pretty,
 };
 use crate::pool;
@@ -194,8 +194,26 @@ pub(super) fn packed_layer_beside(
     {
         return Ok(kept);
     }
-    let record = store.pack_and_copy(layer.diff_id, options.packing, options.jobs, beside)?;
+    let record = match existing_packed(store, layer.diff_id, options)? {
+        Some(existing) => existing,
+        None => store.pack_and_copy(layer.diff_id, options.packing, options.jobs, beside)?,
+    };
     Ok(described(&record, options))
+}
+
+/// Returns the layer's blob with the packing that the options want, if the store has one. A blob that
+/// came from a registry, such as a cache, is as good if its compression is the same: compressed again,
+/// the layer would be sent again.
+pub(super) fn existing_packed(
+    store: &Store,
+    diff_id: DiffId,
+    options: &ExportOptions,
+) -> Result<Option<PackedRecord>> {
+    if let Some(exact) = store.find_packed(diff_id, options.packing)? {
+        return Ok(Some(exact));
+    }
+    let pulled = store.find_pulled(diff_id, compression_of(options.packing))?;
+    Ok(pulled.filter(|_| !options.force_packing))
 }
 
 /// Returns the pulled blob, if there is one and the options allow it to stay unchanged. The store

@@ -48,7 +48,7 @@ pub use layout_reader::{LayoutError, LayoutReader};
 #[doc(hidden)]
 pub use load::probe_table;
 pub use load::{LoadError, LoadOptions, LoadSource, LoadedImage, load};
-pub use push::{push, push_all, push_artifact};
+pub use push::{LARGE_BYTES, push, push_all, push_artifact, push_layer};
 pub use push_verbatim::{is_unmodified, push_verbatim};
 pub use remote::read_remote;
 pub use replaced::{RegistryRetries, Replaced, check_platforms, replaced};
@@ -107,6 +107,24 @@ pub struct ExportOptions {
 static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
 
 impl ExportOptions {
+    /// Returns the options for layers that are compressed so.
+    #[must_use]
+    pub const fn of_layers(packing: Packing, jobs: NonZeroUsize) -> Self {
+        Self {
+            packing,
+            force_packing: false,
+            docker_media_types: false,
+            jobs,
+            always_index: false,
+            names: Vec::new(),
+            created: None,
+            annotations: Vec::new(),
+            by_digest: false,
+            split: None,
+            keeps_special: false,
+        }
+    }
+
     /// Returns the images with the names of these options.
     fn group<'a>(&'a self, images: &'a [Image]) -> ImageGroup<'a> {
         let (names, created) = (self.names.as_slice(), self.created.as_deref());

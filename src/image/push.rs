@@ -10,7 +10,7 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store};
 
 use super::documents::{
-    Artifact, PackedImage, compression_of, index_over, kept_layer, layer_type, packed_layer,
+    Artifact, PackedImage, compression_of, existing_packed, index_over, kept_layer, layer_type,
     packed_layer_beside, try_each,
 };
 use super::fetch::{self, BlobRelay};
@@ -21,17 +21,27 @@ const PARALLEL_UPLOADS: usize = 4;
 
 /// Size in bytes from which a layer is uploaded during its compression. Both are fast for a smaller
 /// one.
-const LARGE_BYTES: u64 = 8 << 20;
+pub const LARGE_BYTES: u64 = 8 << 20;
 
-/// Writes to a pipe until its reader is gone, and then discards the bytes.
-struct BestEffortWriter(Option<PipeWriter>);
+/// Returns whether a transfer that is not needed yet goes on.
+type KeepsGoing<'a> = dyn Fn() -> bool + Sync + 'a;
 
-impl Write for BestEffortWriter {
+/// Writes to a pipe until its reader is gone, and then discards the bytes. Fails once the transfer is
+/// not to go on.
+struct BestEffortWriter<'a> {
+    pipe: Option<PipeWriter>,
+    keeps_going: &'a KeepsGoing<'a>,
+}
+
+impl Write for BestEffortWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(pipe) = &mut self.0
+        if !(self.keeps_going)() {
+            return Err(io::Error::other("stopped"));
+        }
+        if let Some(pipe) = &mut self.pipe
             && pipe.write_all(bytes).is_err()
         {
-            self.0 = None;
+            self.pipe = None;
         }
         Ok(bytes.len())
     }
@@ -50,6 +60,7 @@ struct Pusher<'a> {
     mount_from: Vec<&'a Reference>,
     options: &'a ExportOptions,
     progress: &'a (dyn Fn(u64) + Sync),
+    keeps_going: &'a KeepsGoing<'a>,
 }
 
 /// An item of a push.
@@ -133,6 +144,27 @@ pub fn push_artifact(
     pusher.document(name, &packed.descriptor, &packed.manifest)
 }
 
+/// Compresses a layer that an image or a cache will have, and sends it to the repository of `name`,
+/// unless the registry can mount it there. Stops when `keeps_going` returns false. `progress` gets the
+/// number of new bytes.
+///
+/// # Errors
+/// The same as [`push`].
+pub fn push_layer(
+    store: &Store,
+    registry: &Client,
+    diff_id: DiffId,
+    name: &Reference,
+    options: &ExportOptions,
+    keeps_going: &(dyn Fn() -> bool + Sync),
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    let pusher =
+        Pusher { keeps_going, ..Pusher::new(store, registry, name, &[], options, progress) };
+    let size = store.layer(diff_id)?.map_or(0, |layer| layer.tar_bytes);
+    pusher.layer(&ImageLayer { diff_id, size, pulled: None }).map(drop)
+}
+
 /// Returns each layer once: an image may contain the same one twice, such as an empty one.
 fn distinct(layers: &[ImageLayer]) -> Vec<&ImageLayer> {
     let mut distinct: Vec<&ImageLayer> = Vec::with_capacity(layers.len());
@@ -157,7 +189,7 @@ impl<'a> Pusher<'a> {
             other.registry() == name.registry() && other.repository() != name.repository()
         };
         let mount_from = mount_from.iter().filter(same_registry).collect();
-        Self { store, registry, name, mount_from, options, progress }
+        Self { store, registry, name, mount_from, options, progress, keeps_going: &|| true }
     }
 
     /// Ensures that the registry has the config and all layers.
@@ -256,22 +288,23 @@ impl<'a> Pusher<'a> {
     fn packed(&self, layer: &ImageLayer) -> Result<Descriptor> {
         let is_large =
             self.store.layer(layer.diff_id)?.is_some_and(|it| it.tar_bytes > LARGE_BYTES);
-        let is_packed = self.store.find_packed(layer.diff_id, self.options.packing)?.is_some();
+        let is_packed = existing_packed(self.store, layer.diff_id, self.options)?.is_some();
+        let keeps_going = self.keeps_going;
+        let packed = |pipe| {
+            let mut beside = BestEffortWriter { pipe, keeps_going };
+            packed_layer_beside(self.store, layer, self.options, &mut beside)
+        };
         let (false, true, Ok((mut reader, writer))) = (is_packed, is_large, io::pipe()) else {
-            return packed_layer(self.store, layer, self.options);
+            return packed(None);
         };
         pool::scope(|scope| {
             let upload = pool::start(scope, move || {
                 let mut upload = self.registry.start_upload(self.name)?;
                 upload.send(&mut reader, self.progress).map(|_n_bytes| upload)
             });
-            let Ok(upload) = upload else {
-                return packed_layer(self.store, layer, self.options);
-            };
-            let mut beside = BestEffortWriter(Some(writer));
-            let packed = packed_layer_beside(self.store, layer, self.options, &mut beside);
-            // Closing the pipe ends the upload.
-            drop(beside);
+            let Ok(upload) = upload else { return packed(None) };
+            // The writer closes the pipe, which ends the upload.
+            let packed = packed(Some(writer));
             let uploaded = pool::join(upload);
             if let (Ok(packed), Ok(upload)) = (&packed, uploaded)
                 && upload.n_bytes() == packed.size
@@ -319,6 +352,7 @@ impl<'a> Pusher<'a> {
         match self.mount_from.as_slice() {
             [] => Ok(None),
             [only] => Ok(Some(only)),
+            _ if self.registry.knows_place_of(self.name, blob.digest) => Ok(None),
             _ => {
                 let own = self.registry.blob_exists(self.name, blob.digest);
                 let own = own.map_err(|error| self.failed(error))?;

@@ -27,8 +27,9 @@ pub enum PushOutcome {
 }
 
 impl Client {
-    /// Ensures that `name`'s repository has the blob: finds it there, mounts it from the repository
-    /// `mount_from` of the same registry, or uploads the bytes of `open`.
+    /// Ensures that `name`'s repository has the blob: finds it there, mounts it from another repository
+    /// of the same registry, or uploads the bytes of `open`. A repository that this client knows to
+    /// have it is better than `mount_from`, which may have it.
     ///
     /// After a failure the upload resumes at the registry's offset, or starts again and calls
     /// `open` again. `progress` counts each byte once.
@@ -44,13 +45,31 @@ impl Client {
         open: OpenBlob<'_>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<PushOutcome, RegistryError> {
+        if self.blob_places.has(name, blob.digest) {
+            return Ok(PushOutcome::AlreadyThere);
+        }
+        let outcome = self.ensure_blob(name, blob, mount_from, open, progress)?;
+        self.blob_places.note(name, blob.digest);
+        Ok(outcome)
+    }
+
+    fn ensure_blob(
+        &self,
+        name: &Reference,
+        blob: &Descriptor,
+        mount_from: Option<&str>,
+        open: OpenBlob<'_>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<PushOutcome, RegistryError> {
         let endpoint = Endpoint::of(name, &self.options);
         let scope = Scope::push(name.repository());
         if self.has_blob(&endpoint, &scope, name, blob.digest)? {
             return Ok(PushOutcome::AlreadyThere);
         }
         let mut started = None;
-        if let Some(from) = mount_from.filter(|from| *from != name.repository()) {
+        let known = self.blob_places.elsewhere(name, blob.digest);
+        let from = known.as_deref().or(mount_from).filter(|from| *from != name.repository());
+        if let Some(from) = from {
             match self.mount(name, &endpoint, blob.digest, from) {
                 MountResult::Done => return Ok(PushOutcome::Mounted),
                 MountResult::Upload(location) => started = location,
@@ -58,6 +77,11 @@ impl Client {
         }
         self.upload_blob(name, blob, started, ReopenableBlob::new(open, blob.size, progress))?;
         Ok(PushOutcome::Uploaded)
+    }
+
+    /// Returns whether this client knows a repository of the registry of `name` that has the blob.
+    pub fn knows_place_of(&self, name: &Reference, digest: Digest) -> bool {
+        self.blob_places.has(name, digest) || self.blob_places.elsewhere(name, digest).is_some()
     }
 
     /// Uploads a blob, into the upload `started` if the registry has opened one.

@@ -8,6 +8,7 @@ use crate::archive::{self, Packing};
 use crate::oci::{DiffId, LayerCompression};
 use crate::pathio::Context as _;
 
+use super::layer_records::OTHER_PACKER;
 use super::{BlobDraft, PackedRecord, Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -75,6 +76,22 @@ impl Store {
         }
         let same =
             |packed: &PackedRecord| packed.compression == compression && packed.level == level;
+        Ok(self.packed(diff_id)?.into_iter().find(same))
+    }
+
+    /// Returns the layer as a blob with this compression that another program made, or this one on
+    /// another machine, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] or [`StoreError::Record`].
+    pub fn find_pulled(
+        &self,
+        diff_id: DiffId,
+        compression: LayerCompression,
+    ) -> Result<Option<PackedRecord>> {
+        let same = |packed: &PackedRecord| {
+            packed.level == OTHER_PACKER && packed.compression == compression
+        };
         Ok(self.packed(diff_id)?.into_iter().find(same))
     }
 }

@@ -80,6 +80,7 @@ mod store_owner;
 mod tidy;
 mod tls;
 mod topics;
+mod transfers;
 mod unprivileged;
 mod uploads;
 mod verify;

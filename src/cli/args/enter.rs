@@ -105,7 +105,7 @@ impl EnterArgs {
             (build.metadata_file.is_some(), "--metadata-file"),
             (build.report.is_some(), "--report"),
             (!outputs.output.is_empty(), "--output"),
-            (outputs.push, "--push"),
+            (outputs.push.is_some(), "--push"),
             (outputs.replace_index, "--replace-index"),
             (outputs.load.is_some(), "--load"),
             (!outputs.annotation.is_empty(), "--annotation"),

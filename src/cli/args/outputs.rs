@@ -16,9 +16,19 @@ pub(crate) struct OutputArgs {
     pub(crate) output: Vec<String>,
     /// Push every name of -t to its registry
     ///
-    /// The same as -o type=registry.
-    #[arg(long, help_heading = OUTPUT)]
-    pub(crate) push: bool,
+    /// The same as -o type=registry. Layers are sent while later steps run; with --push=late, after the
+    /// last step.
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "late",
+        hide_possible_values = true,
+        help_heading = OUTPUT
+    )]
+    pub(crate) push: Option<PushTime>,
     /// Let a push remove platforms from an index
     ///
     /// Permits a push to replace an index of the registry by one for fewer platforms, or by a single
@@ -47,6 +57,24 @@ pub(crate) struct OutputArgs {
     pub(crate) annotation: Vec<String>,
     #[command(flatten)]
     pub(crate) compression: CompressionArgs,
+}
+
+/// The value of `--push`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PushTime {
+    /// Push; layers are sent while later steps run
+    True,
+    /// Do not push
+    False,
+    /// Push, and send nothing before the last step has ended
+    Late,
+}
+
+impl OutputArgs {
+    /// Returns whether the image is pushed.
+    pub(crate) fn pushes(&self) -> bool {
+        matches!(self.push, Some(PushTime::True | PushTime::Late))
+    }
 }
 
 /// The engine that `--load` selects.

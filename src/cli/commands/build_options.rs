@@ -12,7 +12,7 @@ use crate::cli::outputs::{self, Outputs, engine};
 use crate::diag::nearest;
 use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
-use crate::executor::{BuildOptions, CacheLocation, CacheTo, Event, Services};
+use crate::executor::{BuildOptions, CacheLocation, CacheTo, Event, LayerUpload, Services};
 use crate::oci::Platform;
 use crate::plan::{NamedContexts, Network, Request};
 
@@ -168,6 +168,7 @@ pub(super) fn options(
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;
+    let upload_ahead = if outputs.sends_late { Vec::new() } else { uploads(outputs, &cache_to) };
     for text in ignored_frontend(build_args).into_iter().chain(unused::warnings(args, &dockerfile))
     {
         (services.events)(Event::Warning { text });
@@ -195,7 +196,18 @@ pub(super) fn options(
         budget: args.budget.budget(),
         max_in_memory: size_setting(args.max_in_memory, "RBUILD_MAX_IN_MEMORY", environment)?,
         pack_ahead: output::packings(&outputs.all),
+        upload_ahead,
     })
+}
+
+/// Returns the repositories that get new layers during the build.
+fn uploads(outputs: &Outputs, cache_to: &[CacheTo]) -> Vec<LayerUpload> {
+    let to_cache = |cache: &CacheTo| {
+        let CacheLocation::Registry(name) = &cache.place else { return None };
+        let (packing, all_stages) = (cache.packing, cache.all_steps);
+        Some(LayerUpload { name: name.clone(), packing, all_stages })
+    };
+    outputs.uploads().into_iter().chain(cache_to.iter().filter_map(to_cache)).collect()
 }
 
 /// Returns the build arguments. `SOURCE_DATE_EPOCH` of the environment is one of them, as in Buildx

@@ -7,7 +7,8 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use crate::cli::args::compression::CompressionArgs;
-use crate::cli::args::outputs::{EngineChoice, OutputArgs};
+use crate::cli::args::outputs::{EngineChoice, OutputArgs, PushTime};
+use crate::executor::LayerUpload;
 use crate::oci::{Annotation, AnnotationLevel, Platform, Reference};
 use engine::EngineLocation;
 use output::{Output, OutputKind};
@@ -28,6 +29,8 @@ pub(super) struct Outputs {
     pub(super) keeps_special: bool,
     /// True if a push may remove platforms from an index of a registry.
     pub(super) replaces_index: bool,
+    /// True if layers are sent to registries only after the last step.
+    pub(super) sends_late: bool,
 }
 
 /// Parses the options about outputs.
@@ -43,7 +46,7 @@ pub(super) fn read(
     for text in &args.output {
         all.push(output::parse(text, &args.compression)?);
     }
-    if args.push {
+    if args.pushes() {
         let mut images = all.iter_mut().filter(|one| one.kind == OutputKind::Store).peekable();
         if images.peek().is_none() {
             all.push(output::parse("type=registry", &args.compression)?);
@@ -69,6 +72,7 @@ pub(super) fn read(
         place: None,
         keeps_special: false,
         replaces_index: args.replace_index,
+        sends_late: args.push == Some(PushTime::Late),
     };
     outputs.check_names(tags)?;
     outputs.check_kinds(&args.compression, platforms.len())?;
@@ -80,9 +84,9 @@ impl Outputs {
     /// Returns no outputs and no names.
     pub(super) fn none() -> Self {
         let (all, tags, annotations) = (Vec::new(), Vec::new(), Vec::new());
-        let (keeps_special, replaces_index) = (false, false);
+        let (keeps_special, replaces_index, sends_late) = (false, false, false);
         let (engine, place) = (EngineChoice::Any, None);
-        Self { all, tags, annotations, engine, place, keeps_special, replaces_index }
+        Self { all, tags, annotations, engine, place, keeps_special, replaces_index, sends_late }
     }
 
     /// Returns the names that an output has.
@@ -94,6 +98,25 @@ impl Outputs {
     pub(super) fn pushed_names(&self) -> Vec<Reference> {
         let is_pushed = |one: &&Output| one.kind == OutputKind::Registry && !one.by_digest;
         self.all.iter().filter(is_pushed).flat_map(|one| self.names_of(one)).cloned().collect()
+    }
+
+    /// Returns the repositories that get new layers during the build: of each push to one registry, the
+    /// first, from which the others mount them.
+    pub(super) fn uploads(&self) -> Vec<LayerUpload> {
+        let mut uploads: Vec<LayerUpload> = Vec::new();
+        let is_pushed = |one: &&Output| one.kind == OutputKind::Registry;
+        for output in self.all.iter().filter(is_pushed) {
+            let packing = output.packing;
+            for name in self.names_of(output) {
+                let is_there = |to: &LayerUpload| {
+                    to.name.registry() == name.registry() && to.packing == packing
+                };
+                if !uploads.iter().any(is_there) {
+                    uploads.push(LayerUpload { name: name.clone(), packing, all_stages: false });
+                }
+            }
+        }
+        uploads
     }
 
     /// Returns every name that the image gets anywhere, without names by digest.

@@ -107,7 +107,7 @@ fn export_one(
     };
     let media_type = MediaType::from(MEDIA_TYPE.to_owned());
     let artifact = Artifact { layers: &layers, media_type: &media_type, document: &write };
-    let options = options(build, cache);
+    let options = ExportOptions::of_layers(cache.packing, build.jobs);
     let written = match &cache.place {
         CacheLocation::Registry(name) => {
             image::push_artifact(store, registry, name, &artifact, &options, &|_more| {}).map(drop)
@@ -130,22 +130,6 @@ fn export_one(
         }
     }
     Ok(())
-}
-
-fn options(build: &BuildOptions, cache: &CacheTo) -> ExportOptions {
-    ExportOptions {
-        packing: cache.packing,
-        force_packing: false,
-        docker_media_types: false,
-        always_index: false,
-        jobs: build.jobs,
-        names: Vec::new(),
-        created: None,
-        annotations: Vec::new(),
-        by_digest: false,
-        split: None,
-        keeps_special: false,
-    }
 }
 
 /// Fetches layers and archives that the store lacks. Archives are removed when the process ends.

@@ -13,8 +13,8 @@ use crate::store::{LayerSource, Store};
 use super::image::ResolvedImage;
 use super::layout_path;
 
-/// Maximum number of layers of one image that are pulled at once.
-const PULLS_AT_ONCE: usize = 4;
+/// Maximum number of layers that are pulled at once for one image, or for one step.
+pub(in crate::executor) const PULLS_AT_ONCE: usize = 4;
 
 type Result<T> = std::result::Result<T, BuildError>;
 

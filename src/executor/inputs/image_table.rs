@@ -1,7 +1,7 @@
 //! The table of all images that a build names.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::diag::Span;
 use crate::executor::stack::Stack;
@@ -21,9 +21,7 @@ type Result<T> = std::result::Result<T, BuildError>;
 #[derive(Debug, Default)]
 pub(in crate::executor) struct ImageTable {
     pub(in crate::executor) resolved: BTreeMap<ImageRequest, ResolvedImage>,
-    /// Locked while layers are fetched, so that stages with the same base image wait for each
-    /// other.
-    layers: Mutex<()>,
+    fetches: LayerFetches,
     shared_stacks: Mutex<BTreeMap<ImageRequest, Stack>>,
 }
 
@@ -66,16 +64,60 @@ impl ImageTable {
     }
 
     /// Pulls the image that has this layer, or only the layer from a location that the store knows.
+    /// Waits for a thread that does so already.
+    ///
+    /// # Errors
+    /// That of [`Self::fetch_ahead`], if it failed, or of the own attempt.
     pub(in crate::executor) fn fetch_layer(
         &self,
         services: &Services<'_>,
         diff_id: DiffId,
     ) -> Result<()> {
-        // A panic while it was locked says nothing about the store.
-        let _alone = pool::lock(&self.layers);
+        let lock = self.lock_of(diff_id);
+        let _alone = pool::lock(&lock);
+        if let Some(error) = pool::lock(&self.fetches.errors).remove(&diff_id) {
+            return Err(error);
+        }
+        self.fetch(services, diff_id)
+    }
+
+    /// Fetches a layer like [`Self::fetch_layer`], for a thread that will need it later and will
+    /// report the error. Returns whether the store has it.
+    pub(in crate::executor) fn fetch_ahead(
+        &self,
+        services: &Services<'_>,
+        diff_id: DiffId,
+    ) -> bool {
+        let lock = self.lock_of(diff_id);
+        let _alone = pool::lock(&lock);
+        let Err(error) = self.fetch(services, diff_id) else { return true };
+        pool::lock(&self.fetches.errors).insert(diff_id, error);
+        false
+    }
+
+    fn fetch(&self, services: &Services<'_>, diff_id: DiffId) -> Result<()> {
         match self.image_of(diff_id) {
             Some(resolved) => fetch_layers(services, resolved),
             None => fetch_known(services, diff_id),
         }
     }
+
+    fn lock_of(&self, diff_id: DiffId) -> Arc<Mutex<()>> {
+        if self.image_of(diff_id).is_some() {
+            return Arc::clone(&self.fetches.images);
+        }
+        Arc::clone(pool::lock(&self.fetches.layers).entry(diff_id).or_default())
+    }
+}
+
+/// The layers that threads of a build fetch, each at most once. A panic while one of the locks was held
+/// says nothing about the store.
+#[derive(Debug, Default)]
+struct LayerFetches {
+    /// Locked while an image is pulled: others may have some of its layers.
+    images: Arc<Mutex<()>>,
+    /// Locked while a layer of no image is fetched.
+    layers: Mutex<BTreeMap<DiffId, Arc<Mutex<()>>>>,
+    /// Errors that no thread has reported.
+    errors: Mutex<BTreeMap<DiffId, BuildError>>,
 }

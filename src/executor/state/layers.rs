@@ -2,8 +2,12 @@
 //! trees.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::diag::Span;
+use crate::oci::DiffId;
 use crate::plan::{self, CopyFrom, ImageRequest};
 use crate::pool::{self, Scope};
 use crate::store::{LowerDirectory, StoredLayer};
@@ -13,7 +17,8 @@ use super::BuildState;
 use super::root_directories::RootKind;
 use crate::executor::active_step::ActiveStep;
 use crate::executor::error::unshared;
-use crate::executor::stack::Stack;
+use crate::executor::inputs::image_layers::PULLS_AT_ONCE;
+use crate::executor::stack::{Stack, StackLayer};
 use crate::executor::{BuildError, Event, Failure, Outcome, StepId};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -97,7 +102,66 @@ impl BuildState<'_> {
             let flat = store.flat_directory(layers);
             Ok(flat.map_err(|error| BuildError::from(error).at(span))?)
         };
-        stack.directories(&unpack, &flatten, self.root_kind() == RootKind::Overlay)
+        let merges = self.root_kind() == RootKind::Overlay;
+        let unpack_ahead = |layer: &StackLayer| {
+            layer.unpack_ahead(|layer| store.unpacked(layer, &options).ok());
+        };
+        self.while_fetching(stack.not_unpacked(), &unpack_ahead, || {
+            stack.directories(&unpack, &flatten, merges)
+        })
+    }
+
+    /// Runs `work`, and fetches those of its layers that are missing meanwhile, several at once; `then` gets
+    /// each that was fetched.
+    fn while_fetching<R>(
+        &self,
+        layers: Vec<(StoredLayer, Arc<StackLayer>)>,
+        then: &(dyn Fn(&StackLayer) + Sync),
+        work: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        let missing = self.missing(layers)?;
+        // The first is fetched by `work` itself.
+        let Some(n_ahead) = missing.len().checked_sub(1) else { return work() };
+        let missing = Mutex::new(missing.into_iter().skip(1));
+        let failed = AtomicBool::new(false);
+        pool::scope(|scope| {
+            for _ in 0..n_ahead.min(PULLS_AT_ONCE - 1) {
+                let started = pool::start(scope, || {
+                    while !failed.load(Ordering::Relaxed) {
+                        let Some((diff_id, layer)) = pool::lock(&missing).next() else { break };
+                        if self.images.fetch_ahead(self.services, diff_id) {
+                            then(&layer);
+                        }
+                    }
+                });
+                // Without further threads `work` fetches one layer after the other.
+                if started.is_err() {
+                    break;
+                }
+            }
+            let done = work();
+            failed.store(done.is_err(), Ordering::Relaxed);
+            done
+        })
+    }
+
+    /// Returns the layers that the store lacks, of each image only one: they are pulled together.
+    fn missing(
+        &self,
+        layers: Vec<(StoredLayer, Arc<StackLayer>)>,
+    ) -> Result<Vec<(DiffId, Arc<StackLayer>)>> {
+        let mut missing = Vec::new();
+        let mut images = BTreeSet::new();
+        for (StoredLayer { diff_id, .. }, layer) in layers {
+            if self.services.store.has_layer(diff_id).map_err(BuildError::from)? {
+                continue;
+            }
+            let image = self.images.image_of(diff_id).map(|image| image.digest);
+            if image.is_none_or(|image| images.insert(image)) {
+                missing.push((diff_id, layer));
+            }
+        }
+        Ok(missing)
     }
 
     /// Returns whether a file system that is an overlay itself can hold the unpacked layers: there are no
@@ -121,7 +185,18 @@ impl BuildState<'_> {
 
     /// Returns the merged file tree of a stack.
     pub(in crate::executor) fn tree(&self, stack: &Stack) -> Result<Tree> {
-        stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
+        self.while_fetching(stack.without_tree(), &|_layer| {}, || {
+            stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
+        })
+    }
+
+    /// Returns the merged file tree of a stack that a later step mounts: layers that are missing are
+    /// unpacked at once, which lists them, too. `span` is the instruction that needs the tree.
+    pub(in crate::executor) fn tree_to_mount(&self, stack: &Stack, span: Span) -> Result<Tree> {
+        if !self.missing(stack.not_unpacked())?.is_empty() {
+            self.shown_directories(stack, span)?;
+        }
+        self.tree(stack)
     }
 
     /// Pulls the base image that a layer belongs to, if the store lacks the layer.

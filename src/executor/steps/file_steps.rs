@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::diag::Span;
 use crate::plan::{self, CopyFrom, OperationKey};
 use crate::store::{LowerDirectory, Representation, StoredLayer};
 use crate::tree::Tree;
@@ -56,7 +57,8 @@ pub(in crate::executor) fn copy(
     };
     let started = Instant::now();
     let depends = sources::depends_on_what_is_below(operation);
-    let below = if depends { active.beside(|| state.tree(stack))? } else { Tree::default() };
+    let below =
+        if depends { tree_below(state, stack, active, span, form)? } else { Tree::default() };
     let accounts = sources::accounts_for(state, &below, operation)?;
     let layer = selection.layer(state, operation, &below, &accounts, span)?;
     state.steps.explainer.explain_files(active.id, &layer)?;
@@ -83,7 +85,7 @@ pub(in crate::executor) fn workdir(
         Lookup::Cached(stack) => return Ok((stack, Outcome::Cached)),
         Lookup::Claimed(claim) => claim,
     };
-    let below = active.beside(|| state.tree(stack))?;
+    let below = tree_below(state, stack, active, at.step.span, form)?;
     let accounts = sources::accounts(state, &below)?;
     let layer = super::workdir::layer(
         operation,
@@ -99,6 +101,18 @@ pub(in crate::executor) fn workdir(
     let written = store.layer_from_entries(&layer, &none, form(), &state.options.layer_options());
     let written = written.map_err(|error| BuildError::from(error).at(at.step.span))?;
     done(state, &claim, stack, written)
+}
+
+/// Returns the files below a step whose layer has this form.
+fn tree_below(
+    state: &BuildState<'_>,
+    stack: &Stack,
+    active: &ActiveStep,
+    span: Span,
+    form: &dyn Fn() -> Representation,
+) -> Result<Tree> {
+    let is_mounted = form() == Representation::Directory;
+    active.beside(|| if is_mounted { state.tree_to_mount(stack, span) } else { state.tree(stack) })
 }
 
 /// Puts a new layer on the stack and records the step.

@@ -1,0 +1,67 @@
+//! What this process knows about the repositories of blobs.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::oci::{Digest, Reference};
+use crate::pool;
+
+/// Repositories that have a blob: the registry said so, or it was put there.
+#[derive(Debug, Default)]
+pub(super) struct BlobPlaces {
+    /// Repositories of a blob, by registry, the first one known first.
+    known: Mutex<BTreeMap<(String, Digest), Vec<String>>>,
+}
+
+impl BlobPlaces {
+    /// Records that the repository of `name` has the blob.
+    pub(super) fn note(&self, name: &Reference, digest: Digest) {
+        let mut known = pool::lock(&self.known);
+        let repositories = known.entry((name.registry().to_owned(), digest)).or_default();
+        if !repositories.iter().any(|repository| repository == name.repository()) {
+            repositories.push(name.repository().to_owned());
+        }
+    }
+
+    /// Returns whether the repository of `name` is known to have the blob.
+    pub(super) fn has(&self, name: &Reference, digest: Digest) -> bool {
+        self.find(name, digest, |repository| repository == name.repository()).is_some()
+    }
+
+    /// Returns another repository of the registry of `name` that has the blob.
+    pub(super) fn elsewhere(&self, name: &Reference, digest: Digest) -> Option<String> {
+        self.find(name, digest, |repository| repository != name.repository())
+    }
+
+    fn find(
+        &self,
+        name: &Reference,
+        digest: Digest,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let known = pool::lock(&self.known);
+        let repositories = known.get(&(name.registry().to_owned(), digest))?;
+        repositories.iter().find(|repository| is_wanted(repository)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_of_one_registry_are_known() {
+        let places = BlobPlaces::default();
+        let name = |text: &str| text.parse::<Reference>().unwrap();
+        let digest = Digest::of(b"blob");
+        let (app, cache) = (name("r.example/app:1"), name("r.example/cache:1"));
+        assert_eq!(places.elsewhere(&cache, digest), None);
+        places.note(&app, digest);
+        places.note(&app, digest);
+        assert!(places.has(&app, digest) && !places.has(&cache, digest));
+        assert_eq!(places.elsewhere(&cache, digest).as_deref(), Some("app"));
+        assert_eq!(places.elsewhere(&app, digest), None);
+        assert_eq!(places.elsewhere(&name("other.example/app"), digest), None);
+        assert_eq!(places.elsewhere(&cache, Digest::of(b"another")), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! What a build in CI transfers: its store is empty, and a registry has the base image and the cache.
+#![expect(clippy::unwrap_used, reason = "tests panic on failure")]
+
+use std::collections::BTreeMap;
+
+use crate::support::env::{Done, Env};
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::registry::DockerRegistry;
+
+/// The first step of the image makes a layer that is uploaded while it is compressed. The other stage is
+/// in the cache alone.
+const DOCKERFILE: &str = "FROM base:1 AS tools\n\
+                          RUN cat /proc/sys/kernel/random/uuid > /tool\n\
+                          FROM base:1\n\
+                          RUN head -c 12000000 /dev/urandom > /dependencies\n\
+                          WORKDIR /app\n\
+                          COPY file .\n\
+                          COPY --from=tools /tool /copied\n\
+                          RUN cat file /copied > /result\n";
+
+/// A registry that has the base image, behind a proxy that sees all requests to it.
+struct Scene {
+    env: Env,
+    proxy: Proxy,
+    _registry: DockerRegistry,
+}
+
+/// The requests of a build, by method and path.
+struct Requests {
+    counts: BTreeMap<String, usize>,
+}
+
+impl Requests {
+    fn count(&self, start: &str) -> usize {
+        let matching = self.counts.iter().filter(|(line, _)| line.starts_with(start));
+        matching.map(|(_, count)| count).sum()
+    }
+
+    /// Checks how many blobs are sent, and how many of them in several parts.
+    fn sends(&self, blobs: usize, in_parts: usize) {
+        let put = |name: &str| self.count(&format!("PUT /v2/{name}/blobs/uploads/"));
+        let sent = (put("app") + put("cache"), self.count("PATCH "));
+        assert_eq!(sent, (blobs, in_parts), "{:#?}", self.counts);
+    }
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (env, registry) = (Env::new(), DockerRegistry::open());
+        env.base();
+        let proxy = Proxy::new(registry.host(), |_| Fault::None);
+        let base = format!("{}/base:1", proxy.host());
+        env.build("FROM base:1\n", &["-t", &base, "--push"]).ok();
+        env.write("Dockerfile", DOCKERFILE.replace("base:1", &base));
+        env.write("file", "content\n");
+        Self { env, proxy, _registry: registry }
+    }
+
+    /// Builds and pushes with an empty store.
+    fn job(&self, store: &str) -> (Done, Requests) {
+        let before = self.proxy.lines().len();
+        let host = self.proxy.host();
+        let (name, cache) = (format!("{host}/app:1"), format!("type=registry,ref={host}/cache:1"));
+        let to = format!("{cache},mode=max");
+        let from = format!("{cache},ignore-error=true");
+        let args = ["-t", &name, "--push", "--cache-from", &from, "--cache-to", &to];
+        let all = [&["build", "context"], &args[..]].concat();
+        let done = Done::of(self.env.command_in(store, &all).output().unwrap()).ok();
+        let mut counts = BTreeMap::new();
+        for line in self.proxy.lines().into_iter().skip(before) {
+            *counts.entry(line).or_default() += 1;
+        }
+        (done, Requests { counts })
+    }
+}
+
+/// Returns the steps that were not cached.
+fn made(done: &Done) -> Vec<String> {
+    done.steps().into_iter().filter(|step| !step.ends_with(": CACHED")).collect()
+}
+
+#[test]
+fn nothing_goes_up_that_the_registry_has() {
+    let scene = Scene::new();
+    let (_, cold) = scene.job("cold");
+    // The config, six layers of which one is in the cache alone, and the cache's document.
+    cold.sends(8, 1);
+
+    let (unchanged, requests) = scene.job("unchanged");
+    assert_eq!(made(&unchanged), [""; 0], "{}", unchanged.stderr);
+    requests.sends(0, 0);
+    // The config of the base image, and the document.
+    let read = |name: &str| requests.count(&format!("GET /v2/{name}/blobs/"));
+    assert_eq!((read("app"), read("base"), read("cache")), (0, 1, 1), "{:#?}", requests.counts);
+
+    scene.env.write("file", "other\n");
+    let (source, requests) = scene.job("source");
+    assert_eq!(made(&source).len(), 3, "{}", source.stderr);
+    // The config, two layers, and the document: the copied tool is the same as before.
+    requests.sends(4, 0);
+}
+
+#[test]
+fn layers_go_up_while_later_steps_run_unless_they_are_to_go_up_late() {
+    let registry = DockerRegistry::open();
+    let env = Env::new();
+    env.base();
+    for (push, goes_up) in [("--push", true), ("--push=true", true), ("--push=late", false)] {
+        let proxy = Proxy::new(registry.host(), |_| Fault::None);
+        let dockerfile = format!("FROM base:1\nRUN echo {push} > /new\nRUN sleep 2; exit 7\n");
+        let done = env.build(&dockerfile, &["-t", &format!("{}/app:1", proxy.host()), push]);
+        done.fails(1, &["exit code: 7"]);
+        let lines = proxy.lines();
+        let sent = lines.iter().filter(|line| line.starts_with("PUT /v2/app/blobs/uploads/"));
+        assert_eq!(sent.count(), usize::from(goes_up), "{push}: {lines:#?}");
+        let named = lines.iter().any(|line| line.starts_with("PUT /v2/app/manifests/"));
+        assert!(!named, "{push}: {lines:#?}");
+    }
+}
+
+#[test]
+fn push_can_be_switched_off() {
+    let env = Env::new();
+    env.base();
+    // No registry answers there.
+    env.build("FROM base:1\nRUN true\n", &["-t", "127.0.0.1:1/app", "--push=false"]).ok();
+}
