@@ -1,8 +1,9 @@
 //! The build caches elsewhere that one build names, and the steps that it used or made for them.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use crate::executor::{BuildError, Event, Services, chain};
 use crate::image;
@@ -23,9 +24,17 @@ pub(in crate::executor) struct BuildCaches {
     pub(in crate::executor) mounts: CacheMountTransfer,
     /// All steps of this build that have a layer, executed or found.
     used: Mutex<BTreeMap<CacheKey, StepRecord>>,
+    /// Whether the layers that the caches claim are still there, once the first was needed.
+    answers: OnceLock<BTreeMap<DiffId, bool>>,
     /// Set once a location of imported layers did not answer: the others are not asked then.
     is_unreachable: AtomicBool,
 }
+
+/// Number of layers up to which all that the caches claim are asked for at once. Of more, a build usually
+/// needs only some.
+const MAX_ASKED_AT_ONCE: usize = 64;
+/// Number of requests for layers that are made at the same time.
+const PARALLEL_QUESTIONS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 
 impl BuildCaches {
     /// Returns the caches of a build that starts with these imports.
@@ -35,6 +44,7 @@ impl BuildCaches {
             known,
             mounts: CacheMountTransfer::new(offers),
             used: Mutex::default(),
+            answers: OnceLock::new(),
             is_unreachable: AtomicBool::new(false),
         }
     }
@@ -63,18 +73,38 @@ impl BuildCaches {
         services: &Services<'_>,
         layer: DiffId,
     ) -> Result<bool, BuildError> {
-        let (store, registry) = (services.store, services.registry);
-        if store.has_layer(layer)? {
+        if services.store.has_layer(layer)? {
             return Ok(true);
         }
-        if self.is_unreachable.load(Ordering::Relaxed) {
-            return Ok(false);
+        let answers = self.answers.get_or_init(|| self.ask_for_all(services));
+        Ok(answers.get(&layer).copied().unwrap_or_else(|| self.is_obtainable(services, layer)))
+    }
+
+    /// Asks for all layers that the caches claim and the store lacks, unless they are too many: the steps
+    /// of a build are looked up one after the other.
+    fn ask_for_all(&self, services: &Services<'_>) -> BTreeMap<DiffId, bool> {
+        let is_missing = |layer: &DiffId| !services.store.has_layer(*layer).unwrap_or(true);
+        let layers: Vec<DiffId> = self.known.layers.keys().copied().filter(is_missing).collect();
+        if layers.len() > MAX_ASKED_AT_ONCE {
+            return BTreeMap::new();
         }
-        image::is_obtainable(store, registry, layer).or_else(|error| {
-            self.is_unreachable.store(true, Ordering::Relaxed);
-            let text = format!("steps of other machines are not used: {}", chain(&error));
-            services.event(Event::Warning { text });
-            Ok(false)
+        let answers = pool::map_in_order(&layers, PARALLEL_QUESTIONS, |layer| {
+            self.is_obtainable(services, *layer)
+        });
+        layers.into_iter().zip(answers).collect()
+    }
+
+    /// Returns whether a location still has a layer. The first that does not answer is reported.
+    fn is_obtainable(&self, services: &Services<'_>, layer: DiffId) -> bool {
+        if self.is_unreachable.load(Ordering::Relaxed) {
+            return false;
+        }
+        image::is_obtainable(services.store, services.registry, layer).unwrap_or_else(|error| {
+            if !self.is_unreachable.swap(true, Ordering::Relaxed) {
+                let text = format!("steps of other machines are not used: {}", chain(&error));
+                services.event(Event::Warning { text });
+            }
+            false
         })
     }
 }

@@ -7,10 +7,12 @@ use std::time::Instant;
 
 use crate::executor::active_step::ActiveStep;
 use crate::executor::cache::build_caches::BuildCaches;
+use crate::executor::cache::export;
+use crate::executor::cache::import::{self, ImportedCaches};
 use crate::executor::cache::lookup::{Claim, Lookup};
-use crate::executor::cache::{export, import};
 use crate::executor::debug::session::DebugSession;
 use crate::executor::inputs::build_inputs::BuildInputs;
+use crate::executor::inputs::image_table::ImageTable;
 use crate::executor::mounts::cache_mount;
 use crate::executor::mounts::source::MountInputs;
 use crate::executor::planned_step::PlannedStep;
@@ -28,7 +30,7 @@ use crate::executor::{
 use crate::image;
 use crate::limits::MAX_STAGES_AT_ONCE;
 use crate::oci::{DiffId, Digest, Reference};
-use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, PlannedStage, Target};
+use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, Plan, PlannedStage, Target};
 use crate::pool::{self, Scope};
 use crate::sandbox;
 use crate::store::{Representation, RootDirectory};
@@ -70,10 +72,12 @@ pub fn build(
     services: &Services<'_>,
     options: &BuildOptions,
 ) -> std::result::Result<Built, FailedBuild> {
-    let imported = import::import(services, &options.cache_from, &options.request.platforms)?;
     let inputs = BuildInputs::new(services, options);
-    let caches = BuildCaches::new(imported);
-    let built = build_images(&inputs, &caches);
+    let (imported, planned) = import_and_plan(&inputs);
+    let caches = BuildCaches::new(imported?);
+    let built = planned
+        .map_err(FailedBuild::from)
+        .and_then(|(plan, images)| build_images(&inputs, &caches, &plan, &images));
     let noted = caches.note_steps_used(services.store);
     let exported = match &built {
         Err(failed) if matches!(*failed.error, BuildError::Interrupted) => Ok(()),
@@ -87,15 +91,33 @@ pub fn build(
     Ok(noted.map(|()| built)?)
 }
 
+/// Imports the caches, and plans meanwhile: both mostly wait for registries.
+fn import_and_plan(
+    inputs: &BuildInputs<'_>,
+) -> (std::result::Result<ImportedCaches, BuildError>, Result<(Plan, ImageTable)>) {
+    let options = inputs.options;
+    let import =
+        || import::import(inputs.services, &options.cache_from, &options.request.platforms);
+    if options.cache_from.is_empty() {
+        return (import(), planning::plan(inputs));
+    }
+    pool::scope(|scope| {
+        let importing = pool::start(scope, import);
+        let planned = planning::plan(inputs);
+        (importing.map_or_else(|_no_thread| import(), pool::join), planned)
+    })
+}
+
 /// Builds the images of all targets; returns their layers, too.
 fn build_images(
     inputs: &BuildInputs<'_>,
     caches: &BuildCaches,
+    plan: &Plan,
+    images: &ImageTable,
 ) -> std::result::Result<(Built, BTreeSet<DiffId>), FailedBuild> {
     let (services, options) = (inputs.services, inputs.options);
-    let (plan, images) = planning::plan(inputs)?;
-    services.event(Event::Planned { stages: StageOutline::all(&plan) });
-    let state = BuildState::new(inputs, caches, &plan, &images);
+    services.event(Event::Planned { stages: StageOutline::all(plan) });
+    let state = BuildState::new(inputs, caches, plan, images);
     Driver::new(&state).all_stages()?;
     let image =
         |target: &Target| assemble::image(&state, &state.stage(target.stage)?, &target.platform);
@@ -119,7 +141,7 @@ fn build_images(
     services.store.make_durable().map_err(BuildError::from)?;
     let layers = images.iter().flat_map(AssembledImage::layers).collect();
     let images = images.into_iter().map(|image| image.built).collect();
-    Ok((Built { top, id, images, warnings: plan.warnings }, layers))
+    Ok((Built { top, id, images, warnings: plan.warnings.clone() }, layers))
 }
 
 /// Tags the image. Reports it if the tag stood for more platforms; that a build replaces the image of an
