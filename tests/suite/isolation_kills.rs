@@ -64,7 +64,7 @@ fn kill_builds(who: Who, isolation: &str) {
     }
     let got = env.rbuild(&[&args[..], &["--no-cache"]].concat()).ok().stdout;
     assert_eq!(got, want);
-    assert_eq!(env.leftovers("store"), "");
+    assert_eq!(env.leftovers_of_killed("store"), "");
 }
 
 /// Returns the files below a directory that contain `needle`.

@@ -197,6 +197,13 @@ impl Env {
         self.rbuild(&[&["build", "context"], args].concat())
     }
 
+    /// Returns what is left of builds that were killed, after another build. A directory that was not
+    /// locked yet stays for a minute.
+    pub(crate) fn leftovers_of_killed(&self, store: &str) -> String {
+        let left = self.leftovers(store);
+        left.lines().filter(|line| !line.starts_with("tmp/new.")).collect()
+    }
+
     /// Returns what builds leave behind if they do not clean up.
     pub(crate) fn leftovers(&self, store: &str) -> String {
         let mut found = String::new();
