@@ -352,7 +352,7 @@ impl<'a> Pusher<'a> {
         match self.mount_from.as_slice() {
             [] => Ok(None),
             [only] => Ok(Some(only)),
-            _ if self.registry.knows_place_of(self.name, blob.digest) => Ok(None),
+            _ if self.registry.knows_location_of(self.name, blob.digest) => Ok(None),
             _ => {
                 let own = self.registry.blob_exists(self.name, blob.digest);
                 let own = own.map_err(|error| self.failed(error))?;

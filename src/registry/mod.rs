@@ -7,7 +7,7 @@
 //! use the HTTP library. `bucket` stores blobs in S3 buckets instead.
 
 mod auth;
-mod blob_places;
+mod blob_locations;
 mod bucket;
 mod cancel;
 mod challenge;
@@ -54,7 +54,7 @@ pub use tls::ClientCertificate;
 pub use upload::Upload;
 
 use auth::{Authenticator, Scope};
-use blob_places::BlobPlaces;
+use blob_locations::BlobLocations;
 use credentials::Credentials;
 use endpoint::Endpoint;
 use http::{Body, Http, Request, Response};
@@ -72,7 +72,7 @@ pub struct Client {
     auth: Authenticator,
     transfer_limit: TransferLimit,
     cancellation: Cancellation,
-    blob_places: BlobPlaces,
+    blob_locations: BlobLocations,
     /// Origins of mirrors that could not be reached, with the error text. Each costs one time
     /// limit, not one for every request.
     unresponsive: Mutex<BTreeMap<String, String>>,
@@ -136,7 +136,7 @@ impl Client {
             auth,
             transfer_limit,
             cancellation,
-            blob_places: BlobPlaces::default(),
+            blob_locations: BlobLocations::default(),
             unresponsive,
             directories,
         })

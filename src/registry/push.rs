@@ -45,11 +45,11 @@ impl Client {
         open: OpenBlob<'_>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<PushOutcome, RegistryError> {
-        if self.blob_places.has(name, blob.digest) {
+        if self.blob_locations.has(name, blob.digest) {
             return Ok(PushOutcome::AlreadyThere);
         }
         let outcome = self.ensure_blob(name, blob, mount_from, open, progress)?;
-        self.blob_places.note(name, blob.digest);
+        self.blob_locations.note(name, blob.digest);
         Ok(outcome)
     }
 
@@ -67,7 +67,7 @@ impl Client {
             return Ok(PushOutcome::AlreadyThere);
         }
         let mut started = None;
-        let known = self.blob_places.elsewhere(name, blob.digest);
+        let known = self.blob_locations.elsewhere(name, blob.digest);
         let from = known.as_deref().or(mount_from).filter(|from| *from != name.repository());
         if let Some(from) = from {
             match self.mount(name, &endpoint, blob.digest, from) {
@@ -80,8 +80,9 @@ impl Client {
     }
 
     /// Returns whether this client knows a repository of the registry of `name` that has the blob.
-    pub fn knows_place_of(&self, name: &Reference, digest: Digest) -> bool {
-        self.blob_places.has(name, digest) || self.blob_places.elsewhere(name, digest).is_some()
+    pub fn knows_location_of(&self, name: &Reference, digest: Digest) -> bool {
+        self.blob_locations.has(name, digest)
+            || self.blob_locations.elsewhere(name, digest).is_some()
     }
 
     /// Uploads a blob, into the upload `started` if the registry has opened one.

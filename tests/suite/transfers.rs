@@ -1,4 +1,4 @@
-//! What a build in CI transfers: its store is empty, and a registry has the base image and the cache.
+//! Transfers of a build in CI: its store is empty, and a registry has the base image and the cache.
 #![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::collections::BTreeMap;

@@ -24,7 +24,7 @@ pub(in crate::executor) struct BuildCaches {
     pub(in crate::executor) mounts: CacheMountTransfer,
     /// All steps of this build that have a layer, executed or found.
     used: Mutex<BTreeMap<CacheKey, StepRecord>>,
-    /// Whether the layers that the caches claim are still there, once the first was needed.
+    /// Layers that the caches claim: true for those that a location still has. Set when the first is needed.
     answers: OnceLock<BTreeMap<DiffId, bool>>,
     /// Set once a location of imported layers did not answer: the others are not asked then.
     is_unreachable: AtomicBool,
@@ -34,7 +34,7 @@ pub(in crate::executor) struct BuildCaches {
 /// needs only some.
 const MAX_ASKED_AT_ONCE: usize = 64;
 /// Number of requests for layers that are made at the same time.
-const PARALLEL_QUESTIONS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
+const PARALLEL_REQUESTS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 
 impl BuildCaches {
     /// Returns the caches of a build that starts with these imports.
@@ -88,7 +88,7 @@ impl BuildCaches {
         if layers.len() > MAX_ASKED_AT_ONCE {
             return BTreeMap::new();
         }
-        let answers = pool::map_in_order(&layers, PARALLEL_QUESTIONS, |layer| {
+        let answers = pool::map_in_order(&layers, PARALLEL_REQUESTS, |layer| {
             self.is_obtainable(services, *layer)
         });
         layers.into_iter().zip(answers).collect()

@@ -1,4 +1,4 @@
-//! What the supervisor has looked up about the process whose call it answers.
+//! Facts about the process whose call the supervisor answers.
 //!
 //! One call asks for the same facts several times. The process waits meanwhile, so its identity cannot
 //! change. A directory that another thread replaces is the one that was found first.

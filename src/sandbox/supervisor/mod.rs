@@ -4,8 +4,8 @@
 //! (seccomp_unotify(2)), a thread of rbuild, which answers them in the process's place:
 //!
 //! - `calls`: the calls, and the filter.
-//! - `target`: memory, descriptors and working directory of the calling process; `caller`: what was looked
-//!   up about it.
+//! - `target`: memory, descriptors and working directory of the calling process; `caller`: facts
+//!   about it, each read once.
 //! - `lookup`, `walk`, `mounts`: paths as the step sees them.
 //! - `open`, `new_files`, `names`, `directories`, `status`, `changes`, `xattrs`: what the calls do;
 //!   `permissions` and `lower_files` check and prepare it.

@@ -10,7 +10,7 @@ const READ_BYTES: usize = 4096;
 /// Maximum size of the file, which has a number for each supplementary group.
 const MAX_BYTES: usize = 1 << 20;
 
-/// What the kernel says about a process or thread.
+/// The status of a process or thread.
 #[derive(Debug, Default)]
 pub(super) struct ProcessStatus {
     text: String,

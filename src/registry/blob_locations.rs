@@ -1,4 +1,4 @@
-//! What this process knows about the repositories of blobs.
+//! Repositories that are known to have a blob.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use crate::oci::{Digest, Reference};
 use crate::pool;
 
-/// Repositories that have a blob: the registry said so, or it was put there.
+/// The repositories of blobs: those that a registry confirmed, and those of uploads.
 #[derive(Debug, Default)]
-pub(super) struct BlobPlaces {
+pub(super) struct BlobLocations {
     /// Repositories of a blob, by registry, the first one known first.
     known: Mutex<BTreeMap<(String, Digest), Vec<String>>>,
 }
 
-impl BlobPlaces {
+impl BlobLocations {
     /// Records that the repository of `name` has the blob.
     pub(super) fn note(&self, name: &Reference, digest: Digest) {
         let mut known = pool::lock(&self.known);
@@ -51,17 +51,17 @@ mod tests {
 
     #[test]
     fn repositories_of_one_registry_are_known() {
-        let places = BlobPlaces::default();
+        let locations = BlobLocations::default();
         let name = |text: &str| text.parse::<Reference>().unwrap();
         let digest = Digest::of(b"blob");
         let (app, cache) = (name("r.example/app:1"), name("r.example/cache:1"));
-        assert_eq!(places.elsewhere(&cache, digest), None);
-        places.note(&app, digest);
-        places.note(&app, digest);
-        assert!(places.has(&app, digest) && !places.has(&cache, digest));
-        assert_eq!(places.elsewhere(&cache, digest).as_deref(), Some("app"));
-        assert_eq!(places.elsewhere(&app, digest), None);
-        assert_eq!(places.elsewhere(&name("other.example/app"), digest), None);
-        assert_eq!(places.elsewhere(&cache, Digest::of(b"another")), None);
+        assert_eq!(locations.elsewhere(&cache, digest), None);
+        locations.note(&app, digest);
+        locations.note(&app, digest);
+        assert!(locations.has(&app, digest) && !locations.has(&cache, digest));
+        assert_eq!(locations.elsewhere(&cache, digest).as_deref(), Some("app"));
+        assert_eq!(locations.elsewhere(&app, digest), None);
+        assert_eq!(locations.elsewhere(&name("other.example/app"), digest), None);
+        assert_eq!(locations.elsewhere(&cache, Digest::of(b"another")), None);
     }
 }
