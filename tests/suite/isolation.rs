@@ -283,7 +283,16 @@ const IMAGES: &[(&str, &str)] = &[
          WORKDIR /home/app\n\
          RUN touch mine && id -u > id && id -g >> id && pwd >> id && stat -c '%u %g' mine >> id\n\
          USER 1001\n\
-         RUN id > /tmp/id; echo done\n",
+         RUN id > /tmp/id; echo done\n\
+         USER 1000\n\
+         RUN <<EOF\n\
+         #!/bin/sh\n\
+         set -e\n\
+         exec 3< id\n\
+         readlink /proc/self/fd/3 > link\n\
+         head -c 0 /proc/self/maps\n\
+         cat /proc/self/fd/3 > copy\n\
+         EOF\n",
     ),
     (
         "permissions",

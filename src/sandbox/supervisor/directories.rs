@@ -72,7 +72,8 @@ impl Supervisor {
         if is_magic && bytes == b"root" {
             return Ok(b"/".to_vec());
         }
-        let link = rustix::fs::readlinkat(&name.directory, &name.name, Vec::new())?.into_bytes();
+        let read = || rustix::fs::readlinkat(&name.directory, &name.name, Vec::new());
+        let link = target.with_access(read)?.into_bytes();
         if is_magic && link.first() == Some(&b'/') {
             return Ok(self.inside_path(&link).unwrap_or(link));
         }

@@ -301,7 +301,8 @@ impl Supervisor {
             }
             _ => {}
         }
-        rustix::fs::openat(directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        target.with_access(|| rustix::fs::openat(directory, name, flags, Mode::empty()))
     }
 }
 

@@ -187,7 +187,10 @@ impl Supervisor {
             return Ok(Reply::Answered);
         }
         let mode = Mode::from_raw_mode(arguments.mode & !state.umask);
-        let mut file = rustix::fs::openat(CWD, found.own_path(), own_flags, mode)?;
+        let path = found.own_path();
+        let open = || rustix::fs::openat(CWD, &path, own_flags, mode);
+        // Files such as `/proc/PID/maps` need access to the process.
+        let mut file = if self.is_in_proc(&found) { target.with_access(open) } else { open() }?;
         if let Some(copies) = &mut self.copies
             && kind == FileType::RegularFile
             && flags & OFlags::ACCMODE == OFlags::RDONLY

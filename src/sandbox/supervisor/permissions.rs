@@ -118,9 +118,16 @@ impl Supervisor {
 
     /// Returns whether permissions are the supervisor's to check: not in `/proc`, where the kernel does.
     fn is_checked(&self, mount: Option<usize>, state: &ProcessState) -> bool {
-        let is_proc = mount.and_then(|at| self.mounts.get(at)).is_some_and(|at| at.is_proc);
         (self.rules.emulates_owners || self.rules.has_mounts)
             && state.uid.filesystem != 0
-            && !is_proc
+            && !self.is_proc(mount)
+    }
+
+    pub(super) fn is_in_proc(&self, found: &Found) -> bool {
+        self.is_proc(found.mount)
+    }
+
+    fn is_proc(&self, mount: Option<usize>) -> bool {
+        mount.and_then(|at| self.mounts.get(at)).is_some_and(|at| at.is_proc)
     }
 }

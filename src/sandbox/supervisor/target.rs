@@ -122,12 +122,12 @@ impl Target {
     /// in a container usually lacks `CAP_SYS_PTRACE` (ptrace(2), "Ptrace access mode checking").
     pub(super) fn with_access<T>(self, mut call: impl FnMut() -> Result<T>) -> Result<T> {
         match call() {
-            Err(Errno::PERM | Errno::ACCESS) if rustix::process::geteuid().is_root() => {
+            Err(errno @ (Errno::PERM | Errno::ACCESS)) if rustix::process::geteuid().is_root() => {
                 let status = self.status()?;
                 let uid = status.uid().ok_or(Errno::PERM)?;
                 let gid = status.gid().ok_or(Errno::PERM)?;
                 if uid == 0 {
-                    return Err(Errno::PERM);
+                    return Err(errno);
                 }
                 acting_as(uid, gid, call)
             }
