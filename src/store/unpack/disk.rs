@@ -37,6 +37,15 @@ pub(in crate::store) struct DiskTarget<'a> {
     own_mode: u32,
 }
 
+/// Returns the mode bits that the owner of an unpacked file needs. A file must not become executable: steps
+/// see it where the file is bound.
+fn mode_bits_of(path: &TreePath, file: impl AsFd) -> Result<u32> {
+    let stat = rustix::fs::fstat(file).context("look at", path.as_path())?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let needed = if is_directory { Mode::RWXU } else { Mode::RUSR | Mode::WUSR };
+    Ok(needed.bits())
+}
+
 impl UnpackTarget for DiskTarget<'_> {
     fn check_space(&mut self, path: &TreePath) -> Result<()> {
         self.need(path, 0)
@@ -293,7 +302,8 @@ impl<'a> DiskTarget<'a> {
                 .map_err(|errno| ids::explained(errno, uid, gid))
                 .context("chown", path.as_path())?;
         }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode | self.own_mode))
+        let own = if self.own_mode == 0 { 0 } else { self.own_mode & mode_bits_of(path, &file)? };
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode | own))
             .context("chmod", path.as_path())?;
         self.set_xattrs(path, &file, meta)?;
         rustix::fs::futimens(file, &times(meta)).context("set the time of", path.as_path())?;
