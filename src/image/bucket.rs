@@ -93,7 +93,7 @@ impl BucketSink<'_> {
             Some(blob) if self.store.has_blob(blob.digest) => {}
             Some(blob) => fetch_temporarily(self.store, self.registry, layer.diff_id, blob)?,
             None if self.store.has_layer(layer.diff_id)? => {}
-            None => fetch_layer(self.store, self.registry, layer.diff_id, &|_more| {})?,
+            None => fetch_layer(self.store, self.registry, layer.diff_id, None, &|_more| {})?,
         }
         packed_layer(self.store, layer, self.options)
     }

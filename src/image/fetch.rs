@@ -9,7 +9,7 @@ use crate::oci::{Descriptor, DiffId, Digest, LayerCompression, Reference};
 use crate::pathio::{Context as _, PathError};
 use crate::pool::{self, Scope};
 use crate::registry::{BucketDirectory, Client, RegistryError};
-use crate::store::{LayerSource, Store, StoreError};
+use crate::store::{ArrivingBlob, LayerOptions, LayerSource, Store, StoreError};
 
 use super::layout_reader::LayoutReader;
 use super::{ExportError, LayoutError, Result};
@@ -42,8 +42,9 @@ pub(super) fn repository(source: &LayerSource) -> Option<Reference> {
     }
 }
 
-/// Fetches a missing layer from the first source that has it. `progress` gets the number of new
-/// bytes. A source that lost the layer, or has other content, is forgotten.
+/// Fetches a missing layer from the first source that has it, and unpacks it meanwhile if `unpack` says
+/// how. `progress` gets the number of new bytes. A source that lost the layer, or has other content, is
+/// forgotten.
 ///
 /// # Errors
 /// [`StoreError::Missing`] if no source is known; otherwise the last source's error.
@@ -51,11 +52,12 @@ pub fn fetch_layer(
     store: &Store,
     registry: &Client,
     diff_id: DiffId,
+    unpack: Option<&LayerOptions>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     let mut last = store.missing_layer(diff_id).into();
     for source in store.layer_sources().of_layer(diff_id)? {
-        match fetch_from(store, registry, diff_id, &source, progress) {
+        match fetch_from(store, registry, diff_id, &source, unpack, progress) {
             Err(error) if is_missing(&error) || is_wrong_content(&error) => {
                 store.layer_sources().remove(&source)?;
                 last = error;
@@ -133,7 +135,7 @@ fn is_wrong_content(error: &ExportError) -> bool {
         || matches!(error, ExportError::Origin { source, .. } if is_wrong(source))
 }
 
-/// Fetches a missing layer from one source.
+/// Fetches a missing layer from one source. Unpacks it meanwhile if `unpack` says how.
 ///
 /// # Errors
 /// The source's error; [`ExportError::WrongBlob`] if it has other content.
@@ -142,19 +144,65 @@ pub fn fetch_from(
     registry: &Client,
     diff_id: DiffId,
     source: &LayerSource,
+    unpack: Option<&LayerOptions>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     let blob = &source.blob;
     if !store.has_blob(blob.digest) {
-        let mut draft = store.draft()?;
-        copy_to(registry, source, &mut draft, progress)?;
-        let (got, _n_bytes) = store.publish(draft)?;
+        let arriving = store.arriving_blob(blob.size)?;
+        let got = pool::scope(|scope| {
+            if let Some(options) = unpack {
+                let arriving = arriving.reader();
+                let unpacking = pool::start(scope, move || {
+                    // A mount of the layer meets the same error, and reports it.
+                    if let Err(error) = store.unpack_arriving(diff_id, arriving, options) {
+                        tracing::debug!(layer = %diff_id, %error, "not unpacked while it arrived");
+                    }
+                });
+                // Without a thread, the mount unpacks it.
+                drop(unpacking);
+            }
+            let hashing = pool::start(scope, || arriving.hash());
+            let copied = copy_into(registry, source, &arriving, progress);
+            arriving.end();
+            let hash = hashing.map_or_else(|_no_thread| arriving.hash(), pool::join);
+            copied.and_then(|()| Ok(hash.context("read a blob of", store.root())?))
+        })?;
         if got != blob.digest {
             return Err(corrupt(source, got));
         }
+        store.publish_arrived(arriving, got)?;
     }
     let compression = blob.media_type.layer_compression().unwrap_or(LayerCompression::None);
     Ok(store.record_pulled(diff_id, blob, compression)?)
+}
+
+/// Writes the source's blob into `arriving`. The content is not verified here.
+fn copy_into(
+    registry: &Client,
+    source: &LayerSource,
+    arriving: &ArrivingBlob,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    copy_to(registry, source, &mut InOrder { arriving, at: 0 }, progress)
+}
+
+/// Writes the parts of an arriving blob in order.
+struct InOrder<'a> {
+    arriving: &'a ArrivingBlob,
+    at: u64,
+}
+
+impl Write for InOrder<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.arriving.write_at(self.at, bytes)?;
+        self.at = self.at.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Streams a blob from the first source that has it to `read`, without storing it. `read` is called

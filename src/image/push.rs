@@ -278,7 +278,7 @@ impl<'a> Pusher<'a> {
                 let media_type = layer_type(wanted, self.options);
                 return Ok(Descriptor::new(media_type, source.blob.digest, source.blob.size));
             }
-            fetch::fetch_layer(self.store, self.registry, layer.diff_id, self.progress)?;
+            fetch::fetch_layer(self.store, self.registry, layer.diff_id, None, self.progress)?;
         }
         self.packed(layer)
     }

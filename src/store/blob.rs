@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::oci::{Digest, Hasher};
@@ -15,18 +15,43 @@ use super::free_space::{self, SpaceGuard};
 use super::work_directory::ProcessDirectory;
 use super::{Store, StoreError, private_files};
 
+/// The file of an unfinished blob, removed if it is dropped before it is published.
+#[derive(Debug)]
+pub(super) struct DraftFile {
+    path: PathBuf,
+    file: File,
+    published: bool,
+    _process: Arc<ProcessDirectory>,
+}
+
+impl DraftFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the file, which is open for writing only.
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for DraftFile {
+    fn drop(&mut self) {
+        if !self.published {
+            let _gone = rustix::fs::unlink(&self.path);
+        }
+    }
+}
+
 /// An unfinished blob: hashed while it is written, and removed if it is dropped before it is
 /// published.
 #[derive(Debug)]
 pub struct BlobDraft {
-    path: PathBuf,
-    file: File,
+    file: DraftFile,
     hasher: Hasher,
     space: SpaceGuard,
     /// Number of zeros that were left out, if they count as used space.
     zeros: Option<u64>,
-    published: bool,
-    _process: Arc<ProcessDirectory>,
 }
 
 impl Write for BlobDraft {
@@ -38,9 +63,9 @@ impl Write for BlobDraft {
             ByteRun::Data(n_bytes) => {
                 let data = bytes.get(..n_bytes).unwrap_or(bytes);
                 self.space
-                    .need(&self.file, u64::try_from(n_bytes).unwrap_or(u64::MAX))?
+                    .need(&self.file.file, u64::try_from(n_bytes).unwrap_or(u64::MAX))?
                     .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
-                self.file.write(data)?
+                self.file.file.write(data)?
             }
         };
         self.hasher.update(bytes.get(..n_bytes).unwrap_or_default());
@@ -48,7 +73,7 @@ impl Write for BlobDraft {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.file.flush()
     }
 }
 
@@ -63,21 +88,13 @@ impl BlobDraft {
         let n_more = u64::try_from(n_zeros).unwrap_or(u64::MAX);
         if let Some(zeros) = &mut self.zeros {
             *zeros = zeros.saturating_add(n_more);
-            free_space::check(&self.file, *zeros)?
+            free_space::check(&self.file.file, *zeros)?
                 .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         }
         let end = self.n_bytes().saturating_add(n_more);
-        self.file.set_len(end)?;
-        self.file.seek(SeekFrom::Start(end))?;
+        self.file.file.set_len(end)?;
+        self.file.file.seek(SeekFrom::Start(end))?;
         Ok(n_zeros)
-    }
-}
-
-impl Drop for BlobDraft {
-    fn drop(&mut self) {
-        if !self.published {
-            let _gone = rustix::fs::unlink(&self.path);
-        }
     }
 }
 
@@ -143,19 +160,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if its file cannot be created.
     pub fn draft(&self) -> Result<BlobDraft, StoreError> {
+        let (hasher, space) = (Hasher::new(), SpaceGuard::default());
+        Ok(BlobDraft { file: self.draft_file()?, hasher, space, zeros: None })
+    }
+
+    pub(super) fn draft_file(&self) -> Result<DraftFile, StoreError> {
         let process = self.work.process()?;
         let path = process.fresh_path();
         let file = private_files::create_file(&path)?;
-        let (hasher, space) = (Hasher::new(), SpaceGuard::default());
-        Ok(BlobDraft {
-            path,
-            file,
-            hasher,
-            space,
-            zeros: None,
-            published: false,
-            _process: process,
-        })
+        Ok(DraftFile { path, file, published: false, _process: process })
     }
 
     /// Returns an empty draft in which zeros count as used space, although they are written as holes:
@@ -177,11 +190,20 @@ impl Store {
     pub fn publish(&self, mut draft: BlobDraft) -> Result<(Digest, u64), StoreError> {
         let n_bytes = draft.n_bytes();
         let digest = std::mem::take(&mut draft.hasher).finish();
-        let path = self.shared_path(digest);
-        rustix::fs::fdatasync(&draft.file).context("write", &draft.path)?;
-        pathio::rename(&draft.path, &path)?;
-        draft.published = true;
+        self.publish_file(&mut draft.file, digest)?;
         Ok((digest, n_bytes))
+    }
+
+    /// Makes the file of a finished draft the blob with this digest.
+    pub(super) fn publish_file(
+        &self,
+        file: &mut DraftFile,
+        digest: Digest,
+    ) -> Result<(), PathError> {
+        rustix::fs::fdatasync(&file.file).context("write", &file.path)?;
+        pathio::rename(&file.path, &self.shared_path(digest))?;
+        file.published = true;
+        Ok(())
     }
 
     /// Makes the finished draft a blob that only this process knows, removed when the process ends;
@@ -191,8 +213,8 @@ impl Store {
         let n_bytes = draft.n_bytes();
         let digest = std::mem::take(&mut draft.hasher).finish();
         if let Entry::Vacant(free) = pool::lock(&self.private_blobs).entry(digest) {
-            free.insert(draft.path.clone());
-            draft.published = true;
+            free.insert(draft.file.path.clone());
+            draft.file.published = true;
         }
         (digest, n_bytes)
     }
@@ -207,7 +229,7 @@ impl Store {
             return Ok(digest);
         }
         let mut draft = self.draft()?;
-        draft.write_all(bytes).context("write", &draft.path)?;
+        draft.write_all(bytes).context("write", &draft.file.path.clone())?;
         Ok(self.publish(draft)?.0)
     }
 

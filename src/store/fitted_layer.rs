@@ -6,13 +6,16 @@
 //! name. The table `stacked` of the index maps the chain of layers (image-spec, config.md, "Layer
 //! ChainID") to the fitting.
 
+use std::io::Read;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rusqlite::{OptionalExtension as _, params};
 
+use crate::archive::{self, ReadAhead};
 use crate::oci::{ChainId, DiffId};
+use crate::pathio::Context as _;
 use crate::tree::{ContentDigest, FileOrigin, LayerEntries, OverlayAdjustments, Tree, TreePath};
 
 use super::index::Index;
@@ -20,7 +23,8 @@ use super::layer_tar::LayerTarReader;
 use super::listing_draft::FinishedListing;
 use super::unpack::{self, DiskTarget, UnpackedArchive};
 use super::{
-    LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, StoreLock, WorkDirectory,
+    ArrivingReader, LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, StoreLock,
+    WorkDirectory,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -48,6 +52,27 @@ impl Store {
         let fresh = self.unpack_alone(diff_id)?;
         self.publish_unpacked(diff_id, &fresh, None, options)?;
         Ok(fresh.into)
+    }
+
+    /// Unpacks a layer from its compressed blob, which is arriving. The bytes are untrusted: the directory
+    /// is published only if their uncompressed tar has the layer's DiffID.
+    ///
+    /// # Errors
+    /// Those of [`Store::unpacked`]; [`StoreError::Io`] if the blob does not arrive.
+    pub fn unpack_arriving(
+        &self,
+        diff_id: DiffId,
+        blob: ArrivingReader,
+        options: &LayerOptions,
+    ) -> Result<()> {
+        if self.layer_directory(diff_id)?.is_some() {
+            return Ok(());
+        }
+        let decoded = archive::decoder(Box::new(blob), &self.archive_bounds);
+        let (_found, tar) = decoded.context("unpack a layer in", self.root())?;
+        // Decompressed on another thread, as in `open_tar`.
+        let fresh = self.unpack_tar(diff_id, Box::new(ReadAhead::new(tar)))?;
+        self.publish_unpacked(diff_id, &fresh, None, options)
     }
 
     /// Returns the layer's directory, fitted to the layers `below`, base first. Unpacks the layer if
@@ -125,16 +150,25 @@ impl Store {
     }
 
     fn unpack_alone(&self, diff_id: DiffId) -> Result<NewlyUnpacked> {
+        let unpacked = self.unpack_tar(diff_id, self.open_tar(diff_id)?);
+        unpacked.map_err(|error| match error {
+            StoreError::UnpackLayer { .. } | StoreError::WrongDiffId { .. } => {
+                self.damage_or(diff_id, error)
+            }
+            other => other,
+        })
+    }
+
+    fn unpack_tar(&self, diff_id: DiffId, tar: Box<dyn Read + Send>) -> Result<NewlyUnpacked> {
         let work = self.work_directory()?;
         let into = Arc::new(work.directory("fs")?);
-        let mut tar = LayerTarReader::new(self.open_tar(diff_id)?);
+        let mut tar = LayerTarReader::new(tar);
         let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
         let unpacked = unpack::unpack(&mut tar, into.as_fd(), &self.unpack_options(), &origin)
-            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })
-            .map_err(|error| self.damage_or(diff_id, error))?;
+            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
-            return Err(self.damage_or(diff_id, StoreError::WrongDiffId { want: diff_id, got }));
+            return Err(StoreError::WrongDiffId { want: diff_id, got });
         }
         Ok(NewlyUnpacked { unpacked, tar_bytes, work, into })
     }

@@ -43,6 +43,7 @@
 //! mounts, and hash caches (see `inventory`). Their records are removed first, then the files that no
 //! root references.
 
+mod arriving_blob;
 mod blob;
 mod build_records;
 mod cache_archive;
@@ -101,6 +102,7 @@ use crate::plan::CacheKey;
 use crate::pool;
 use crate::sandbox::{self, Isolation};
 
+pub use arriving_blob::{ArrivingBlob, ArrivingReader};
 pub use blob::{BlobDraft, CheckedBlob};
 pub use build_records::{BuildRecord, BuildRecordWriter, BuildRecords};
 pub use cache_archive::{CacheArchive, HeldCache, HoldOutcome};

@@ -7,6 +7,7 @@ mod support;
 mod advice;
 mod agreement;
 mod archive;
+mod arriving;
 mod bases;
 mod bounds;
 mod broken;

@@ -140,7 +140,7 @@ fn fetch_missing(services: &Services<'_>, layers: &[ImageLayer]) -> Result<()> {
             Some(blob) if store.has_blob(blob.digest) => Ok(()),
             Some(blob) => image::fetch_temporarily(store, registry, layer.diff_id, blob),
             None if store.has_layer(layer.diff_id)? => Ok(()),
-            None => image::fetch_layer(store, registry, layer.diff_id, &|_more| {}),
+            None => image::fetch_layer(store, registry, layer.diff_id, None, &|_more| {}),
         };
         fetched.map_err(BuildError::Export)?;
     }

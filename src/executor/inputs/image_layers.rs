@@ -8,7 +8,7 @@ use crate::image::{self, ExportError};
 use crate::oci::{Descriptor, DiffId};
 use crate::plan::ImageLocation;
 use crate::pool;
-use crate::store::{LayerSource, Store};
+use crate::store::{LayerOptions, LayerSource, Store};
 
 use super::image::ResolvedImage;
 use super::layout_path;
@@ -18,10 +18,12 @@ pub(in crate::executor) const PULLS_AT_ONCE: usize = 4;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// Pulls the layers that the store has in no representation.
+/// Pulls the layers that the store has in no representation, and unpacks them meanwhile if `unpack` says
+/// how.
 pub(in crate::executor) fn fetch_layers(
     services: &Services<'_>,
     resolved: &ResolvedImage,
+    unpack: Option<&LayerOptions>,
 ) -> Result<()> {
     let store = services.store;
     let mut missing = Vec::new();
@@ -32,7 +34,7 @@ pub(in crate::executor) fn fetch_layers(
         let sources = sources_of(store, resolved, diff_id, layer)?;
         // The blob may be here without a record: it belongs to another image, or its process died.
         if store.has_blob(layer.digest) {
-            fetch_one(services, resolved, diff_id, &sources, &|_more| {})?;
+            fetch_one(services, resolved, diff_id, &sources, unpack, &|_more| {})?;
         } else {
             missing.push((diff_id, layer.size, sources));
         }
@@ -49,7 +51,7 @@ pub(in crate::executor) fn fetch_layers(
     };
     let jobs = NonZeroUsize::new(PULLS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
     let pulled = pool::map_in_order(&missing, jobs, |(diff_id, _, sources)| {
-        fetch_one(services, resolved, *diff_id, sources, &progress)
+        fetch_one(services, resolved, *diff_id, sources, unpack, &progress)
     });
     let pulled: Result<()> = pulled.into_iter().collect();
     services.finish(step, if pulled.is_ok() { Outcome::Done } else { Outcome::Failed });
@@ -62,12 +64,13 @@ fn fetch_one(
     resolved: &ResolvedImage,
     diff_id: DiffId,
     sources: &[LayerSource],
+    unpack: Option<&LayerOptions>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     let (store, registry) = (services.store, services.registry);
     let mut first = None;
     for source in sources {
-        match image::fetch_from(store, registry, diff_id, source, progress) {
+        match image::fetch_from(store, registry, diff_id, source, unpack, progress) {
             Ok(()) => return Ok(()),
             Err(error) => drop(first.get_or_insert(error)),
         }
@@ -120,8 +123,13 @@ fn sources_of(
     Ok(known)
 }
 
-/// Fetches a layer that this store did not make and that no base image of this build has.
-pub(in crate::executor) fn fetch_known(services: &Services<'_>, diff_id: DiffId) -> Result<()> {
+/// Fetches a layer that this store did not make and that no base image of this build has. Unpacks it
+/// meanwhile if `unpack` says how.
+pub(in crate::executor) fn fetch_known(
+    services: &Services<'_>,
+    diff_id: DiffId,
+    unpack: Option<&LayerOptions>,
+) -> Result<()> {
     let (store, registry) = (services.store, services.registry);
     if store.has_layer(diff_id)? {
         return Ok(());
@@ -134,7 +142,7 @@ pub(in crate::executor) fn fetch_known(services: &Services<'_>, diff_id: DiffId)
         let done_bytes = done_bytes.fetch_add(more, Ordering::Relaxed) + more;
         services.event(Event::Progress { step: step.id, done_bytes, total_bytes });
     };
-    let fetched = image::fetch_layer(store, registry, diff_id, &progress);
+    let fetched = image::fetch_layer(store, registry, diff_id, unpack, &progress);
     services.finish(step, if fetched.is_ok() { Outcome::Done } else { Outcome::Failed });
     fetched.map_err(|error| BuildError::CachedLayer { layer: diff_id, source: Box::new(error) })
 }

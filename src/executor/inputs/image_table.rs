@@ -10,6 +10,7 @@ use crate::limits::MAX_IMAGES_AT_ONCE;
 use crate::oci::DiffId;
 use crate::plan::{ImageRequest, Images};
 use crate::pool;
+use crate::store::LayerOptions;
 
 use super::image::{ResolvedImage, base_image};
 use super::image_layers::{fetch_known, fetch_layers};
@@ -63,7 +64,8 @@ impl ImageTable {
         self.resolved.values().find(has)
     }
 
-    /// Pulls the image that has this layer, or only the layer from a location that the store knows.
+    /// Pulls the image that has this layer, or only the layer from a location that the store knows. Unpacks
+    /// it meanwhile if `unpack` says how.
     /// Waits for a thread that does so already.
     ///
     /// # Errors
@@ -72,13 +74,14 @@ impl ImageTable {
         &self,
         services: &Services<'_>,
         diff_id: DiffId,
+        unpack: Option<&LayerOptions>,
     ) -> Result<()> {
         let lock = self.lock_of(diff_id);
         let _alone = pool::lock(&lock);
         if let Some(error) = pool::lock(&self.fetches.errors).remove(&diff_id) {
             return Err(error);
         }
-        self.fetch(services, diff_id)
+        self.fetch(services, diff_id, unpack)
     }
 
     /// Fetches a layer like [`Self::fetch_layer`], for a thread that will need it later and will
@@ -87,18 +90,24 @@ impl ImageTable {
         &self,
         services: &Services<'_>,
         diff_id: DiffId,
+        unpack: Option<&LayerOptions>,
     ) -> bool {
         let lock = self.lock_of(diff_id);
         let _alone = pool::lock(&lock);
-        let Err(error) = self.fetch(services, diff_id) else { return true };
+        let Err(error) = self.fetch(services, diff_id, unpack) else { return true };
         pool::lock(&self.fetches.errors).insert(diff_id, error);
         false
     }
 
-    fn fetch(&self, services: &Services<'_>, diff_id: DiffId) -> Result<()> {
+    fn fetch(
+        &self,
+        services: &Services<'_>,
+        diff_id: DiffId,
+        unpack: Option<&LayerOptions>,
+    ) -> Result<()> {
         match self.image_of(diff_id) {
-            Some(resolved) => fetch_layers(services, resolved),
-            None => fetch_known(services, diff_id),
+            Some(resolved) => fetch_layers(services, resolved, unpack),
+            None => fetch_known(services, diff_id, unpack),
         }
     }
 

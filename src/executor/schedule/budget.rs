@@ -48,7 +48,7 @@ fn measure(state: &BuildState<'_>, image: &mut BuiltImage) -> Result<()> {
     let store = state.services.store;
     for layer in image.layers.iter_mut().filter(|layer| layer.tar_bytes.is_none()) {
         if !store.has_layer(layer.diff_id).map_err(BuildError::from)? {
-            state.images.fetch_layer(state.services, layer.diff_id)?;
+            state.images.fetch_layer(state.services, layer.diff_id, None)?;
         }
         // Listing a layer measures it.
         store.listing(layer.diff_id).map_err(BuildError::from)?;

@@ -10,7 +10,7 @@ use crate::diag::Span;
 use crate::oci::DiffId;
 use crate::plan::{self, CopyFrom, ImageRequest};
 use crate::pool::{self, Scope};
-use crate::store::{LowerDirectory, StoredLayer};
+use crate::store::{LayerOptions, LowerDirectory, StoredLayer};
 use crate::tree::{LayerEntries as _, LayerItem, Tree};
 
 use super::BuildState;
@@ -86,7 +86,7 @@ impl BuildState<'_> {
         let options = self.options.layer_options();
         let store = self.services.store;
         let unpack = |layer: &StoredLayer, below: Option<&Stack>| {
-            self.ensure_layer(layer)?;
+            self.ensure_layer(layer, Some(&options))?;
             let unpacked = match below {
                 Some(below) => {
                     let below = below.diff_ids()?;
@@ -103,20 +103,17 @@ impl BuildState<'_> {
             Ok(flat.map_err(|error| BuildError::from(error).at(span))?)
         };
         let merges = self.root_kind() == RootKind::Overlay;
-        let unpack_ahead = |layer: &StackLayer| {
-            layer.unpack_ahead(|layer| store.unpacked(layer, &options).ok());
-        };
-        self.while_fetching(stack.not_unpacked(), &unpack_ahead, || {
+        self.while_fetching(stack.not_unpacked(), Some(&options), || {
             stack.directories(&unpack, &flatten, merges)
         })
     }
 
-    /// Runs `work`, and fetches those of its layers that are missing meanwhile, several at once; `then` gets
-    /// each that was fetched.
+    /// Runs `work`, and fetches those of its layers that are missing meanwhile, several at once. Unpacks them
+    /// if `unpack` says how.
     fn while_fetching<R>(
         &self,
         layers: Vec<(StoredLayer, Arc<StackLayer>)>,
-        then: &(dyn Fn(&StackLayer) + Sync),
+        unpack: Option<&LayerOptions>,
         work: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
         let missing = self.missing(layers)?;
@@ -129,8 +126,11 @@ impl BuildState<'_> {
                 let started = pool::start(scope, || {
                     while !failed.load(Ordering::Relaxed) {
                         let Some((diff_id, layer)) = pool::lock(&missing).next() else { break };
-                        if self.images.fetch_ahead(self.services, diff_id) {
-                            then(&layer);
+                        if self.images.fetch_ahead(self.services, diff_id, unpack)
+                            && let Some(options) = unpack
+                        {
+                            let store = self.services.store;
+                            layer.unpack_ahead(|layer| store.unpacked(layer, options).ok());
                         }
                     }
                 });
@@ -168,7 +168,7 @@ impl BuildState<'_> {
     /// whiteouts on it (`ovl_mknod`, fs/overlayfs/dir.c).
     pub(in crate::executor) fn is_unpackable_on_overlay(&self, stack: &Stack) -> Result<bool> {
         stack.are_mounted_singly(&|layer| {
-            self.ensure_layer(layer)?;
+            self.ensure_layer(layer, None)?;
             let listing = self.services.store.listing(layer.diff_id).map_err(BuildError::from)?;
             let removes =
                 |item: &LayerItem| matches!(item, LayerItem::Whiteout | LayerItem::Opaque);
@@ -185,8 +185,8 @@ impl BuildState<'_> {
 
     /// Returns the merged file tree of a stack.
     pub(in crate::executor) fn tree(&self, stack: &Stack) -> Result<Tree> {
-        self.while_fetching(stack.without_tree(), &|_layer| {}, || {
-            stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
+        self.while_fetching(stack.without_tree(), None, || {
+            stack.tree(self.services.store, &|layer| self.ensure_layer(layer, None))
         })
     }
 
@@ -199,12 +199,17 @@ impl BuildState<'_> {
         self.tree(stack)
     }
 
-    /// Pulls the base image that a layer belongs to, if the store lacks the layer.
-    fn ensure_layer(&self, layer: &StoredLayer) -> std::result::Result<(), BuildError> {
+    /// Pulls the base image that a layer belongs to, if the store lacks the layer. Unpacks it meanwhile if
+    /// `unpack` says how.
+    fn ensure_layer(
+        &self,
+        layer: &StoredLayer,
+        unpack: Option<&LayerOptions>,
+    ) -> std::result::Result<(), BuildError> {
         if self.services.store.has_layer(layer.diff_id)? {
             return Ok(());
         }
-        self.images.fetch_layer(self.services, layer.diff_id)
+        self.images.fetch_layer(self.services, layer.diff_id, unpack)
     }
 
     /// Returns the layers that a COPY takes its sources from; `None` for a context.

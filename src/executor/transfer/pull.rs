@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, BuildError>;
 /// [`BuildError::CachedLayer`] with the error of the last location.
 pub fn fetch_images(services: &Services<'_>, images: &[Image]) -> std::result::Result<(), Failure> {
     for layer in images.iter().flat_map(Image::layers) {
-        fetch_known(services, layer.diff_id).map_err(Failure::new)?;
+        fetch_known(services, layer.diff_id, None).map_err(Failure::new)?;
     }
     Ok(())
 }
@@ -35,7 +35,7 @@ pub fn pull(
 ) -> std::result::Result<Digest, Failure> {
     let pulled = || -> Result<Digest> {
         let resolved = from_registry(services, name, None, platform, None)?;
-        fetch_layers(services, &resolved)?;
+        fetch_layers(services, &resolved, None)?;
         set_tag(services, name, resolved.digest)?;
         Ok(resolved.digest)
     };
@@ -104,7 +104,7 @@ impl IndexPull<'_> {
 
     fn image(&self, bytes: &[u8], digest: Digest, manifest: Manifest) -> Result<()> {
         let resolved = adopt(self.services, self.name, bytes, digest, manifest, None)?;
-        fetch_layers(self.services, &resolved)
+        fetch_layers(self.services, &resolved, None)
     }
 
     /// Pulls a manifest that is not an image: its blobs are not layers.
