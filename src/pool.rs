@@ -151,6 +151,16 @@ pub fn start_or_run<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce(
     }
 }
 
+/// Runs `other` on another thread while the caller runs `own`; one after the other if no thread can be
+/// started. Returns both results.
+pub fn at_once<A: Send, B>(other: impl Fn() -> A + Sync, own: impl FnOnce() -> B) -> (A, B) {
+    scope(|scope| {
+        let started = start(scope, &other);
+        let own = own();
+        (started.map_or_else(|_no_thread| other(), join), own)
+    })
+}
+
 /// Waits for `handle`, and propagates a panic of its thread.
 pub fn join<R>(handle: ScopedJoinHandle<'_, R>) -> R {
     match handle.join() {

@@ -93,6 +93,8 @@ pub struct BuildOptions {
     pub pack_ahead: Vec<Packing>,
     /// Repositories that get new layers while later steps run.
     pub upload_ahead: Vec<LayerUpload>,
+    /// Names in registries that the image gets, whose indexes must not lose platforms.
+    pub guarded_names: Vec<Reference>,
 }
 
 /// A repository that gets the layers of a build.

@@ -97,6 +97,9 @@ pub struct ExportOptions {
     pub annotations: Vec<Annotation>,
     /// True if the image is pushed without a tag.
     pub by_digest: bool,
+    /// Names in registries whose indexes must not lose platforms to the images: a push checks them before it
+    /// sends a manifest.
+    pub guarded_names: Vec<Reference>,
     /// True if files go into one directory for each platform. `None`: only with an index.
     pub split: Option<bool>,
     /// True if a directory gets devices, set-user-ID bits and file capabilities.
@@ -120,6 +123,7 @@ impl ExportOptions {
             created: None,
             annotations: Vec::new(),
             by_digest: false,
+            guarded_names: Vec::new(),
             split: None,
             keeps_special: false,
         }

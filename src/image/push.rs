@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, PipeWriter, Read, Write};
 use std::num::NonZeroUsize;
 
-use crate::oci::{Descriptor, DiffId, Digest, Reference};
+use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use crate::pool;
 use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store};
@@ -14,10 +14,14 @@ use super::documents::{
     packed_layer_beside, try_each,
 };
 use super::fetch::{self, BlobRelay};
+use super::replaced::{RegistryRetries, check_platforms};
 use super::{ExportError, ExportOptions, Image, ImageLayer, Result, config_of};
 
 /// Minimum number of parallel uploads, even with fewer threads: most of the time they wait.
 const PARALLEL_UPLOADS: usize = 4;
+
+/// Number of requests without a body that are sent at once before the uploads.
+const PARALLEL_REQUESTS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 
 /// Size in bytes from which a layer is uploaded during its compression. Both are fast for a smaller
 /// one.
@@ -69,12 +73,21 @@ enum PushItem<'a> {
     Layer(&'a ImageLayer),
 }
 
+/// A question to a registry before anything is sent.
+enum Question<'a> {
+    /// Does the repository have the blob?
+    Blob(Digest),
+    /// Does the index of this name have other platforms?
+    Index(&'a Reference),
+}
+
 /// Pushes `image` as `name` and returns the digest of its manifest. Blobs that the registry has, or
 /// can mount from the repositories `mount_from`, are not sent. `progress` gets the number of new
 /// bytes.
 ///
 /// # Errors
-/// [`ExportError::Registry`]; [`ExportError::Store`] if a layer is missing or damaged.
+/// [`ExportError::Registry`]; [`ExportError::Store`] if a layer is missing or damaged;
+/// [`ExportError::Dropped`] if an index would lose platforms.
 pub fn push(
     store: &Store,
     registry: &Client,
@@ -85,7 +98,7 @@ pub fn push(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Digest> {
     let pusher = Pusher::new(store, registry, name, mount_from, options, progress);
-    let packed = pusher.blobs(image)?;
+    let packed = pusher.blobs(image, &[image.platform()])?;
     pusher.top(&packed.descriptor, &packed.manifest)
 }
 
@@ -111,9 +124,10 @@ pub fn push_all(
         _ => {}
     }
     let pusher = Pusher::new(store, registry, name, mount_from, options, progress);
+    let platforms: Vec<Platform> = images.iter().map(Image::platform).collect();
     let mut pushed = Vec::with_capacity(images.len());
     for image in images {
-        let packed = pusher.blobs(image)?;
+        let packed = pusher.blobs(image, if pushed.is_empty() { &platforms } else { &[] })?;
         let own_name = name.with_digest(packed.digest());
         pusher.document(&own_name, &packed.descriptor, &packed.manifest)?;
         pushed.push(packed);
@@ -135,6 +149,11 @@ pub fn push_artifact(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Digest> {
     let pusher = Pusher::new(store, registry, name, &[], options, progress);
+    let mut known = Vec::new();
+    for layer in artifact.layers {
+        known.extend(pusher.known_blob(layer)?);
+    }
+    pool::map_in_order(&known, PARALLEL_REQUESTS, |blob| registry.find_before_push(name, *blob));
     let jobs = NonZeroUsize::new(PARALLEL_UPLOADS).unwrap_or(NonZeroUsize::MIN);
     let layers = try_each(artifact.layers, jobs.max(options.jobs), |layer| pusher.layer(layer))?;
     let document = (artifact.document)(&layers);
@@ -192,8 +211,10 @@ impl<'a> Pusher<'a> {
         Self { store, registry, name, mount_from, options, progress, keeps_going: &|| true }
     }
 
-    /// Ensures that the registry has the config and all layers.
-    fn blobs(&self, image: &Image) -> Result<PackedImage> {
+    /// Ensures that the registry has the config and all layers. Checks meanwhile, unless `platforms` is empty,
+    /// that no index loses another platform.
+    fn blobs(&self, image: &Image, platforms: &[Platform]) -> Result<PackedImage> {
+        self.ask(image, platforms)?;
         let mut items = vec![PushItem::Config];
         items.extend(distinct(image.layers()).into_iter().map(PushItem::Layer));
         let jobs = NonZeroUsize::new(PARALLEL_UPLOADS).unwrap_or(NonZeroUsize::MIN);
@@ -209,6 +230,45 @@ impl<'a> Pusher<'a> {
             found.expect("every layer was sent").1.clone()
         });
         Ok(PackedImage::new(image, layers.collect(), self.options))
+    }
+
+    /// Asks the registry all that must be known before the first upload, at once.
+    fn ask(&self, image: &Image, platforms: &[Platform]) -> Result<()> {
+        let mut questions = vec![Question::Blob(config_of(image, self.options).digest)];
+        for layer in distinct(image.layers()) {
+            questions.extend(self.known_blob(layer)?.map(Question::Blob));
+        }
+        if !platforms.is_empty() {
+            questions.extend(self.options.guarded_names.iter().map(Question::Index));
+        }
+        let ask = |question: &Question<'_>| match question {
+            Question::Blob(digest) => {
+                self.registry.find_before_push(self.name, *digest);
+                Ok(())
+            }
+            Question::Index(name) => {
+                check_platforms(self.registry, name, platforms, RegistryRetries::Retries)
+            }
+        };
+        try_each(&questions, PARALLEL_REQUESTS, ask).map(drop)
+    }
+
+    /// Returns the blob under which the layer will be pushed, if that is known before it is compressed.
+    fn known_blob(&self, layer: &ImageLayer) -> Result<Option<Digest>> {
+        if let Some(kept) = kept_layer(layer, self.options) {
+            return Ok(Some(kept.digest));
+        }
+        if let Some(packed) = existing_packed(self.store, layer.diff_id, self.options)? {
+            return Ok(Some(packed.blob));
+        }
+        let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
+        Ok(self.source_to_push(&sources).map(|source| source.blob.digest))
+    }
+
+    /// Returns the source whose blob is compressed as the options say.
+    fn source_to_push<'s>(&self, sources: &'s [LayerSource]) -> Option<&'s LayerSource> {
+        let wanted = Some(compression_of(self.options.packing));
+        sources.iter().find(|source| source.blob.media_type.layer_compression() == wanted)
     }
 
     /// Sends the document that the name refers to.
@@ -238,6 +298,8 @@ impl<'a> Pusher<'a> {
 
     /// Ensures that the registry has the layer, and returns its blob there.
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
+        let lock = self.registry.lock_of_sending(self.name, layer.diff_id);
+        let _alone = pool::lock(&lock);
         let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let blob = self.blob_of(layer, &sources)?;
         let known = fetch::holding(&sources, &blob);
@@ -271,11 +333,8 @@ impl<'a> Pusher<'a> {
             return Ok(kept);
         }
         if !self.store.has_layer(layer.diff_id)? {
-            let wanted = compression_of(self.options.packing);
-            let fits =
-                |source: &&LayerSource| source.blob.media_type.layer_compression() == Some(wanted);
-            if let Some(source) = sources.iter().find(fits) {
-                let media_type = layer_type(wanted, self.options);
+            if let Some(source) = self.source_to_push(sources) {
+                let media_type = layer_type(compression_of(self.options.packing), self.options);
                 return Ok(Descriptor::new(media_type, source.blob.digest, source.blob.size));
             }
             fetch::fetch_layer(self.store, self.registry, layer.diff_id, None, self.progress)?;

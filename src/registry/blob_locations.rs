@@ -1,9 +1,9 @@
-//! Repositories that are known to have a blob.
+//! Repositories that are known to have a blob, or to lack it.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
-use crate::oci::{Digest, Reference};
+use crate::oci::{DiffId, Digest, Reference};
 use crate::pool;
 
 /// The repositories of blobs: those that a registry confirmed, and those of uploads.
@@ -11,6 +11,10 @@ use crate::pool;
 pub(super) struct BlobLocations {
     /// Repositories of a blob, by registry, the first one known first.
     known: Mutex<BTreeMap<(String, Digest), Vec<String>>>,
+    /// Repositories, by full name, that lacked a blob when they were asked.
+    lacking: Mutex<BTreeSet<(String, Digest)>>,
+    /// Locks of layers that are being sent, by registry.
+    sending: Mutex<BTreeMap<(String, DiffId), Arc<Mutex<()>>>>,
 }
 
 impl BlobLocations {
@@ -21,6 +25,23 @@ impl BlobLocations {
         if !repositories.iter().any(|repository| repository == name.repository()) {
             repositories.push(name.repository().to_owned());
         }
+    }
+
+    /// Records that the repository of `name` lacks the blob.
+    pub(super) fn note_absent(&self, name: &Reference, digest: Digest) {
+        pool::lock(&self.lacking).insert((name.name(), digest));
+    }
+
+    /// Returns whether the repository of `name` was just found to lack the blob; forgets that, as the
+    /// caller is going to send it.
+    pub(super) fn take_absent(&self, name: &Reference, digest: Digest) -> bool {
+        pool::lock(&self.lacking).remove(&(name.name(), digest))
+    }
+
+    /// Returns the lock of a layer in the registry of `name`.
+    pub(super) fn lock_of(&self, name: &Reference, layer: DiffId) -> Arc<Mutex<()>> {
+        let key = (name.registry().to_owned(), layer);
+        Arc::clone(pool::lock(&self.sending).entry(key).or_default())
     }
 
     /// Returns whether the repository of `name` is known to have the blob.

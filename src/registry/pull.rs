@@ -51,13 +51,21 @@ impl Client {
         transfer.finish()
     }
 
-    /// Returns whether the registry itself, not a mirror, has the blob in `name`'s repository.
+    /// Returns whether the registry itself, not a mirror, has the blob in `name`'s repository. It is asked
+    /// once.
     ///
     /// # Errors
     /// The registry's error, except [`RegistryError::NotFound`].
     pub fn blob_exists(&self, name: &Reference, digest: Digest) -> Result<bool, RegistryError> {
+        if self.blob_locations.has(name, digest) {
+            return Ok(true);
+        }
         let scope = Scope::pull(name.repository());
-        self.has_blob(&Endpoint::of(name, &self.options), &scope, name, digest)
+        let exists = self.has_blob(&Endpoint::of(name, &self.options), &scope, name, digest)?;
+        if exists {
+            self.blob_locations.note(name, digest);
+        }
+        Ok(exists)
     }
 
     pub(super) fn has_blob(

@@ -1,6 +1,8 @@
 //! Pushes: uploads only content that the registry lacks, and mounts blobs from other repositories
 //! if possible.
 
+use std::sync::{Arc, Mutex};
+
 use super::auth::Scope;
 use super::endpoint::Endpoint;
 use super::http::{Body, Method, Request};
@@ -9,7 +11,7 @@ use super::upload::Upload;
 use super::upload_source::{OpenBlob, ReopenableBlob, UploadSource as _};
 use super::url::Url;
 use super::{Client, RegistryError};
-use crate::oci::{Descriptor, Digest, MediaType, Reference};
+use crate::oci::{Descriptor, DiffId, Digest, MediaType, Reference};
 
 /// Maximum size of a blob that is sent in one request, bytes. It saves one of two round trips, and
 /// repeating it after a broken connection takes less than a second on any line where that matters.
@@ -63,7 +65,9 @@ impl Client {
     ) -> Result<PushOutcome, RegistryError> {
         let endpoint = Endpoint::of(name, &self.options);
         let scope = Scope::push(name.repository());
-        if self.has_blob(&endpoint, &scope, name, blob.digest)? {
+        if !self.blob_locations.take_absent(name, blob.digest)
+            && self.has_blob(&endpoint, &scope, name, blob.digest)?
+        {
             return Ok(PushOutcome::AlreadyThere);
         }
         let mut started = None;
@@ -77,6 +81,26 @@ impl Client {
         }
         self.upload_blob(name, blob, started, ReopenableBlob::new(open, blob.size, progress))?;
         Ok(PushOutcome::Uploaded)
+    }
+
+    /// Asks `name`'s repository for a blob that will be pushed there, unless the answer is known: the push
+    /// then need not ask. A failed request is ignored, since the push repeats it.
+    pub fn find_before_push(&self, name: &Reference, digest: Digest) {
+        if self.blob_locations.has(name, digest) {
+            return;
+        }
+        let scope = Scope::push(name.repository());
+        match self.has_blob(&Endpoint::of(name, &self.options), &scope, name, digest) {
+            Ok(true) => self.blob_locations.note(name, digest),
+            Ok(false) => self.blob_locations.note_absent(name, digest),
+            Err(_repeated) => {}
+        }
+    }
+
+    /// Returns a lock for sending a layer to the registry of `name`. The second thread that needs the layer
+    /// there waits for the first, and finds its blob to mount.
+    pub fn lock_of_sending(&self, name: &Reference, layer: DiffId) -> Arc<Mutex<()>> {
+        self.blob_locations.lock_of(name, layer)
     }
 
     /// Returns whether this client knows a repository of the registry of `name` that has the blob.

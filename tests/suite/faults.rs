@@ -131,6 +131,7 @@ fn export_options() -> ExportOptions {
         created: None,
         annotations: Vec::new(),
         by_digest: false,
+        guarded_names: Vec::new(),
         split: None,
         keeps_special: false,
     }

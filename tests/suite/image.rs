@@ -37,6 +37,7 @@ fn options() -> ExportOptions {
         created: Some("2023-11-14T22:13:20Z".to_owned()),
         annotations: Vec::new(),
         by_digest: false,
+        guarded_names: Vec::new(),
         split: None,
         keeps_special: false,
     }
@@ -226,6 +227,7 @@ fn a_second_image_joins_the_layout_directory_and_takes_over_its_name() {
         created: None,
         annotations: Vec::new(),
         by_digest: false,
+        guarded_names: Vec::new(),
         split: None,
         keeps_special: false,
         ..options()

@@ -27,7 +27,6 @@ use crate::executor::{
     self, BuildError, BuildOptions, Built, CancelSwitch, DebugSession, Event, LockRule,
     LockedInputs, Services, StepNumbers,
 };
-use crate::image::RegistryRetries;
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
@@ -282,36 +281,30 @@ impl BuildCommand<'_> {
             return Err(CliError::of_diagnostics(errors, source, style, Exit::Build));
         }
         let writer = OutputWriter { services, environment, options: &options, outputs };
-        // A push that would lose platforms fails before the first step. The push checks again, since
-        // the index may change during the build.
-        let platforms = &options.request.platforms;
-        let early = writer.check_indexes(platforms, RegistryRetries::Once);
-        early.map_err(|error| self.failed(&error, None))?;
+        let write = |built: &Built| match writer.all(built) {
+            Ok(written) => Ok(Ok(written)),
+            Err(WriteError::Build(error)) => Err(error),
+            Err(WriteError::Load(error)) => Ok(Err(error)),
+        };
         let mut session = None;
         let done = executor::with_retries(services, &options, || {
             session = None;
-            let built = executor::build(services, &options).map_err(|failed| {
+            executor::build(services, &options, write).map_err(|failed| {
                 session = failed.session;
                 failed.error
-            })?;
-            match writer.all(&built) {
-                Ok(written) => Ok(Ok((built, written))),
-                Err(WriteError::Build(error)) => Err(error),
-                Err(WriteError::Load(error)) => Ok(Err(error)),
-            }
+            })
         });
         match &done {
-            Ok(built) => {
-                warnings.extend(built.iter().flat_map(|(built, _)| built.warnings.clone()));
-            }
+            Ok((built, _written)) => warnings.extend(built.warnings.clone()),
             Err(_) => warnings.extend(
                 stop.end_at_once_during(|| check::after_failure(&options, source, services.store)),
             ),
         }
         reporter.warnings(&warnings, source);
         let done = done.map_err(|error| self.failed(&error, session.as_deref()))?;
+        let (built, written) = done;
         let failed = |error| CliError::from_error(&error, Exit::Environment);
-        let (built, written) = done.map_err(failed)?;
+        let written = written.map_err(failed)?;
         self.finish(&built, &written, &outputs.all_names())
     }
 

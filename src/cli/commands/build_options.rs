@@ -197,6 +197,7 @@ pub(super) fn options(
         max_in_memory: size_setting(args.max_in_memory, "RBUILD_MAX_IN_MEMORY", environment)?,
         pack_ahead: output::packings(&outputs.all),
         upload_ahead,
+        guarded_names: outputs.guarded_names(),
     })
 }
 

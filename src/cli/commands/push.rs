@@ -35,12 +35,13 @@ pub(crate) fn run(
             && image::is_unmodified(&store, top).map_err(unreadable)?);
     let digest = with_services(&store, environment, |services| {
         let names = std::slice::from_ref(&name);
-        if name.tag().is_some() && !args.replace_index {
-            let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
-            executor::check_platforms(services, names, &platforms, RegistryRetries::Retries)
-                .map_err(failed)?;
-        }
+        let is_guarded = name.tag().is_some() && !args.replace_index;
+        let guarded_names = if is_guarded { names.to_vec() } else { Vec::new() };
         if is_exact {
+            let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
+            let patience = RegistryRetries::Retries;
+            executor::check_platforms(services, &guarded_names, &platforms, patience)
+                .map_err(failed)?;
             return executor::push_verbatim(services, top, &name).map_err(failed);
         }
         let StoredImages { images, is_index, annotations, n_others } = loaded;
@@ -59,6 +60,7 @@ pub(crate) fn run(
             created: None,
             annotations: Annotation::of_index(&annotations),
             by_digest: false,
+            guarded_names,
             split: None,
             keeps_special: false,
         };

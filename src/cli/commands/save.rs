@@ -65,6 +65,7 @@ pub(crate) fn save(
         created: None,
         annotations: Vec::new(),
         by_digest: false,
+        guarded_names: Vec::new(),
         split: None,
         keeps_special: false,
     };

@@ -11,10 +11,9 @@ use crate::cli::outputs::output::{Output, OutputKind};
 use crate::dockerfile::ir;
 use crate::executor::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::image::{
-    self, ExportOptions, ExportTarget, ExportWarning, Image, ImageGroup, RegistryRetries,
-    StoredImages, StreamFormat,
+    self, ExportOptions, ExportTarget, ExportWarning, Image, ImageGroup, StoredImages, StreamFormat,
 };
-use crate::oci::{Annotation, DiffId, Digest, Platform, Reference};
+use crate::oci::{Annotation, DiffId, Digest, Reference};
 use crate::store::{LayerOptions, Store};
 
 type Result<T> = std::result::Result<T, WriteError>;
@@ -52,19 +51,6 @@ pub(super) struct OutputWriter<'a> {
 }
 
 impl OutputWriter<'_> {
-    /// Checks that no push would drop platforms from an index in a registry, unless `--replace-index`
-    /// permits it.
-    pub(super) fn check_indexes(
-        &self,
-        platforms: &[Platform],
-        patience: RegistryRetries,
-    ) -> std::result::Result<(), executor::Failure> {
-        if self.outputs.replaces_index {
-            return Ok(());
-        }
-        executor::check_platforms(self.services, &self.outputs.pushed_names(), platforms, patience)
-    }
-
     /// Writes the image to all outputs.
     pub(super) fn all(&self, built: &Built) -> Result<WrittenOutputs> {
         let mut written = WrittenOutputs::default();
@@ -83,8 +69,6 @@ impl OutputWriter<'_> {
         if self.outputs.all.iter().any(needs_layers) {
             executor::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;
         }
-        let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
-        self.check_indexes(&platforms, RegistryRetries::Retries).map_err(WriteError::Build)?;
         for output in &self.outputs.all {
             let export = self.export_options(output, &loaded);
             let digest = self.write(output, &loaded.images, &export)?;
@@ -112,6 +96,8 @@ impl OutputWriter<'_> {
             created: loaded.images.iter().filter_map(Image::created).max().map(str::to_owned),
             annotations,
             by_digest: output.by_digest,
+            // The index may have changed since the check before the first step.
+            guarded_names: self.options.guarded_names.clone(),
             split: output.split,
             keeps_special: self.outputs.keeps_special,
         }

@@ -94,8 +94,14 @@ impl Outputs {
         if output.names.is_empty() { &self.tags } else { &output.names }
     }
 
+    /// Returns the names that a push sets in registries and whose indexes must not lose platforms: none with
+    /// `--replace-index`.
+    pub(super) fn guarded_names(&self) -> Vec<Reference> {
+        if self.replaces_index { Vec::new() } else { self.pushed_names() }
+    }
+
     /// Returns the names that a push sets in registries.
-    pub(super) fn pushed_names(&self) -> Vec<Reference> {
+    fn pushed_names(&self) -> Vec<Reference> {
         let is_pushed = |one: &&Output| one.kind == OutputKind::Registry && !one.by_digest;
         self.all.iter().filter(is_pushed).flat_map(|one| self.names_of(one)).cloned().collect()
     }

@@ -23,6 +23,7 @@ use crate::executor::state::stage_result::{StageHistory, StageLayer, StageResult
 use crate::executor::steps::file_steps;
 use crate::executor::steps::run::{self, FailedRun};
 use crate::executor::steps::step_files::StepFiles;
+use crate::executor::transfer::push;
 use crate::executor::{
     BuildError, BuildOptions, Built, Event, Failure, MadeBy, Outcome, Services, StageOutline,
     StepPlace,
@@ -62,50 +63,67 @@ impl From<BuildError> for FailedBuild {
     }
 }
 
-/// Builds an image into the store. Imports `--cache-from` first and exports to `--cache-to` afterwards,
-/// also after a build that failed.
+/// Builds an image into the store, and writes it with `write`. Imports `--cache-from` first. Exports to
+/// `--cache-to` while the image is written, and also after a build that failed.
 ///
 /// # Errors
-/// The first error in the order of the stages; the other steps are cancelled. [`BuildError::Cache`] for
-/// a cache that has to be read or written.
-pub fn build(
+/// The first error in the order of the stages; the other steps are cancelled. The error of `write`.
+/// [`BuildError::Cache`] for a cache that has to be read or written.
+pub fn build<T>(
     services: &Services<'_>,
     options: &BuildOptions,
-) -> std::result::Result<Built, FailedBuild> {
+    write: impl FnOnce(&Built) -> Result<T>,
+) -> std::result::Result<(Built, T), FailedBuild> {
     let inputs = BuildInputs::new(services, options);
-    let (imported, planned) = import_and_plan(&inputs);
+    let Prepared { checked, imported, planned } = prepare(&inputs);
+    checked?;
     let caches = BuildCaches::new(imported?);
     let built = planned
         .map_err(FailedBuild::from)
         .and_then(|(plan, images)| build_images(&inputs, &caches, &plan, &images));
     let noted = caches.note_steps_used(services.store);
-    let exported = match &built {
-        Err(failed) if matches!(*failed.error, BuildError::Interrupted) => Ok(()),
-        built => {
-            let layers = built.as_ref().ok().map(|(_, layers)| layers);
-            export::export(services, options, &caches, layers)
+    let export =
+        |layers: Option<&BTreeSet<DiffId>>| export::export(services, options, &caches, layers);
+    match built {
+        Err(failed) => {
+            if !matches!(*failed.error, BuildError::Interrupted) {
+                drop(export(None));
+            }
+            Err(failed)
         }
-    };
-    let (built, _layers) = built?;
-    exported?;
-    Ok(noted.map(|()| built)?)
+        Ok((built, layers)) => {
+            let (exported, written) = pool::at_once(|| export(Some(&layers)), || write(&built));
+            let written = written?;
+            exported?;
+            noted?;
+            Ok((built, written))
+        }
+    }
 }
 
-/// Imports the caches, and plans meanwhile: both mostly wait for registries.
-fn import_and_plan(
-    inputs: &BuildInputs<'_>,
-) -> (std::result::Result<ImportedCaches, BuildError>, Result<(Plan, ImageTable)>) {
-    let options = inputs.options;
-    let import =
-        || import::import(inputs.services, &options.cache_from, &options.request.platforms);
-    if options.cache_from.is_empty() {
-        return (import(), planning::plan(inputs));
+/// The results of what a build does before its first step.
+struct Prepared {
+    checked: Result<()>,
+    imported: std::result::Result<ImportedCaches, BuildError>,
+    planned: Result<(Plan, ImageTable)>,
+}
+
+/// Imports the caches, plans, and checks that no index in a registry would lose platforms, all at once:
+/// most of it is waiting for registries.
+fn prepare(inputs: &BuildInputs<'_>) -> Prepared {
+    let (services, options) = (inputs.services, inputs.options);
+    let platforms = &options.request.platforms;
+    let check = || {
+        let patience = image::RegistryRetries::Once;
+        push::check_platforms(services, &options.guarded_names, platforms, patience)
+    };
+    let import = || import::import(services, &options.cache_from, platforms);
+    if options.guarded_names.is_empty() && options.cache_from.is_empty() {
+        return Prepared { checked: Ok(()), imported: import(), planned: planning::plan(inputs) };
     }
-    pool::scope(|scope| {
-        let importing = pool::start(scope, import);
-        let planned = planning::plan(inputs);
-        (importing.map_or_else(|_no_thread| import(), pool::join), planned)
-    })
+    let (checked, (imported, planned)) =
+        pool::at_once(check, || pool::at_once(import, || planning::plan(inputs)));
+    Prepared { checked, imported, planned }
 }
 
 /// Builds the images of all targets; returns their layers, too.
