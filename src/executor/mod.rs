@@ -31,6 +31,7 @@ pub use built::{Built, BuiltImage, BuiltLayer, MadeBy};
 #[doc(hidden)]
 pub use cache::document::probe_cache_document;
 pub use cache::location::{BucketCache, CacheFrom, CacheLocation, CacheTo};
+pub use cache::merge::CacheBounds;
 pub use cancel::CancelSwitch;
 pub use debug::enter::{EnterAt, enter};
 pub use debug::session::{DebugSession, SessionIo, Shell};

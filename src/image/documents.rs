@@ -57,22 +57,16 @@ pub(super) fn pack_some(
     Ok(PackedImage::new(image, layers, options))
 }
 
-/// Layers that belong together without being an image (image-spec, manifest.md, "Guidelines for
-/// Artifact Usage").
-#[derive(Clone, Copy)]
-pub struct Artifact<'a> {
-    /// The layers, in the order of the manifest.
-    pub layers: &'a [ImageLayer],
-    /// The media type of the document in place of the config.
-    pub media_type: &'a MediaType,
-    /// Writes the document, given the descriptors of the layers.
-    pub document: &'a dyn Fn(&[Descriptor]) -> Vec<u8>,
-}
-
-impl std::fmt::Debug for Artifact<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Artifact").field("layers", &self.layers).finish_non_exhaustive()
-    }
+/// Compresses layers that are not compressed yet, and returns their blobs in the store.
+///
+/// # Errors
+/// [`ExportError::Store`](super::ExportError::Store) if a layer is missing or damaged.
+pub fn pack_layers(
+    store: &Store,
+    layers: &[ImageLayer],
+    options: &ExportOptions,
+) -> Result<Vec<Descriptor>> {
+    try_each(layers, options.jobs, |layer| packed_layer(store, layer, options))
 }
 
 impl PackedImage {
@@ -93,8 +87,10 @@ impl PackedImage {
         packed
     }
 
-    /// Writes a manifest that lists any `config` and `layers`.
-    pub(super) fn over(
+    /// Writes the manifest of an artifact, which is no image (image-spec, manifest.md, "Guidelines for
+    /// Artifact Usage"). `config` is its document.
+    #[must_use]
+    pub fn of_artifact(
         config: Descriptor,
         layers: Vec<Descriptor>,
         options: &ExportOptions,
@@ -231,7 +227,9 @@ fn described(record: &PackedRecord, options: &ExportOptions) -> Descriptor {
     Descriptor::new(layer_type(record.compression, options), record.blob, record.bytes)
 }
 
-pub(super) const fn compression_of(packing: Packing) -> LayerCompression {
+/// Returns the compression of layers that are packed so.
+#[must_use]
+pub const fn compression_of(packing: Packing) -> LayerCompression {
     match packing {
         Packing::None => LayerCompression::None,
         Packing::Gzip { .. } => LayerCompression::Gzip,

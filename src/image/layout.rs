@@ -1,7 +1,7 @@
 //! Writes OCI layouts, as a tar or a directory (image-spec, image-layout.md), with docker's own
 //! `manifest.json` if wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -21,8 +21,9 @@ use crate::pathio::{Context as _, PathError};
 use crate::store::{CheckedBlob, Store};
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
-use super::documents::{Artifact, PackedImage, index_over, pack_some, packed_layer, try_each};
-use super::{ExportError, ExportOptions, Image, ImageGroup, ImageLayer, Result};
+use super::documents::{PackedImage, index_over, pack_some};
+use super::layout_reader::LayoutReader;
+use super::{ExportError, ExportOptions, Image, ImageGroup, Result};
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -115,33 +116,68 @@ pub(super) fn write_directory(
     Ok(top)
 }
 
-/// Writes an artifact into a directory that is a layout of its own. It contains nothing else
-/// afterwards. The layers have to be in the store.
+/// Writes an artifact with its document into a directory that is a layout of its own. Its layers are in the
+/// store, or in the layout already. Artifacts with other tags stay; blobs that none of them needs are removed.
 ///
 /// # Errors
-/// [`ExportError::Store`] if a layer is missing or damaged; [`ExportError::Io`].
+/// [`ExportError::Store`] if a layer is damaged; [`ExportError::Io`].
 pub fn write_artifact(
     store: &Store,
     directory: &Path,
     tag: &str,
-    artifact: &Artifact<'_>,
-    options: &ExportOptions,
-) -> Result<Digest> {
-    let pack = |layer: &ImageLayer| packed_layer(store, layer, options);
-    let layers = try_each(artifact.layers, options.jobs, pack)?;
-    let document = (artifact.document)(&layers);
-    let config = Descriptor::of(artifact.media_type.clone(), &document);
-    let packed = PackedImage::over(config, layers, options);
+    artifact: &PackedImage,
+    document: &[u8],
+) -> Result<()> {
+    let in_store = artifact.layers.iter().filter(|layer| store.has_blob(layer.digest));
     let mut blobs: BTreeMap<Digest, LayoutBlob> =
-        packed.layers.iter().map(|layer| (layer.digest, LayoutBlob::Stored(layer.size))).collect();
-    blobs.insert(packed.config.digest, LayoutBlob::Bytes(document));
-    blobs.insert(packed.digest(), LayoutBlob::Bytes(packed.manifest.clone()));
-    let mut entry = packed.descriptor.clone();
+        in_store.map(|layer| (layer.digest, LayoutBlob::Stored(layer.size))).collect();
+    blobs.insert(artifact.config.digest, LayoutBlob::Bytes(document.to_vec()));
+    blobs.insert(artifact.digest(), LayoutBlob::Bytes(artifact.manifest.clone()));
+    let mut entry = artifact.descriptor.clone();
     entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+    let (others, mut kept) = others_in(directory, tag);
     let layout = LayoutBuilder { blobs, ..LayoutBuilder::default() };
-    layout.write(store, directory, &index_of(vec![entry]))?;
-    layout.remove_others(directory)?;
-    Ok(packed.digest())
+    layout.write(store, directory, &index_of(others.into_iter().chain([entry]).collect()))?;
+    kept.extend(layout.blobs.keys().copied());
+    kept.extend(artifact.layers.iter().map(|layer| layer.digest));
+    remove_others(directory, &kept)
+}
+
+/// Returns the entries of a layout with other tags, and all blobs that these need. A damaged layout has none.
+fn others_in(directory: &Path, tag: &str) -> (Vec<Descriptor>, BTreeSet<Digest>) {
+    let reader = LayoutReader::new(directory);
+    let (mut entries, mut blobs) = (Vec::new(), BTreeSet::new());
+    for entry in reader.entries().unwrap_or_default() {
+        let name = entry.annotations.get(REF_NAME);
+        let Some(manifest) = reader.document(entry.digest).ok() else { continue };
+        if let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(&manifest)
+            && name.is_some_and(|name| name != tag)
+        {
+            blobs.extend([entry.digest, manifest.config.digest]);
+            blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+            entries.push(entry);
+        }
+    }
+    (entries, blobs)
+}
+
+/// Removes the blobs of a layout that are not `kept`.
+fn remove_others(directory: &Path, kept: &BTreeSet<Digest>) -> Result<()> {
+    let shown = directory.join(BLOBS);
+    let blobs = open_blobs(&open_tree(directory)?, directory)?;
+    // An `O_PATH` descriptor cannot be listed (open(2)).
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let blobs = rustix::fs::openat(&blobs, ".", flags, Mode::empty()).context("open", &shown)?;
+    for entry in rustix::fs::Dir::read_from(&blobs).context("list", &shown)? {
+        let entry = entry.context("list", &shown)?;
+        let name = entry.file_name();
+        let is_kept = kept.iter().any(|digest| name.to_bytes() == digest.hex().as_bytes());
+        // Only names of blobs: the user may have named another directory by mistake.
+        if !is_kept && name.to_bytes().len() == 64 {
+            rustix::fs::unlinkat(&blobs, name, AtFlags::empty()).context("remove from", &shown)?;
+        }
+    }
+    Ok(())
 }
 
 impl LayoutBuilder {
@@ -163,27 +199,6 @@ impl LayoutBuilder {
         };
         put(LAYOUT_FILE, LAYOUT)?;
         put(INDEX_FILE, &pretty(index))
-    }
-
-    /// Removes blobs of an earlier index.
-    fn remove_others(&self, directory: &Path) -> Result<()> {
-        let shown = directory.join(BLOBS);
-        let blobs = open_blobs(&open_tree(directory)?, directory)?;
-        // An `O_PATH` descriptor cannot be listed (open(2)).
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let blobs =
-            rustix::fs::openat(&blobs, ".", flags, Mode::empty()).context("open", &shown)?;
-        for entry in rustix::fs::Dir::read_from(&blobs).context("list", &shown)? {
-            let entry = entry.context("list", &shown)?;
-            let name = entry.file_name();
-            let ours = self.blobs.keys().any(|digest| name.to_bytes() == digest.hex().as_bytes());
-            // Only names of blobs: the user may have named another directory by mistake.
-            if !ours && name.to_bytes().len() == 64 {
-                rustix::fs::unlinkat(&blobs, name, AtFlags::empty())
-                    .context("remove from", &shown)?;
-            }
-        }
-        Ok(())
     }
 
     /// Adds the images, compressed. Several, one for each platform, get an index. Returns the

@@ -114,6 +114,18 @@ impl LayoutReader {
         Err(self.not_found(at.to_string(), "its indexes are nested too deep".to_owned()))
     }
 
+    /// Returns the entries of its index.
+    ///
+    /// # Errors
+    /// [`LayoutError::Document`]; [`LayoutError::Io`].
+    pub(super) fn entries(&self) -> Result<Vec<Descriptor>> {
+        let top = read_regular(&self.directory, "index.json", MAX_DOCUMENT_BYTES)?;
+        match self.parse(&top)? {
+            ManifestOrIndex::Index(index) => Ok(index.manifests),
+            ManifestOrIndex::Manifest(_) => Ok(Vec::new()),
+        }
+    }
+
     fn find_tagged(&self, top: &Index, tag: Option<&str>, platform: &Platform) -> Result<Digest> {
         let wanted = tag.unwrap_or("latest");
         let mut found: Vec<&Descriptor> =

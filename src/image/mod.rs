@@ -39,7 +39,7 @@ use crate::store::Store;
 use rootfs::Rootfs;
 
 pub use bucket::{BucketUpload, send_to_bucket};
-pub use documents::{Artifact, PackedImage, pack};
+pub use documents::{PackedImage, compression_of, pack, pack_layers};
 pub use engine::{Engine, EngineError};
 pub use error::{ExportError, ExportWarning, SkippedFiles};
 pub use fetch::{fetch_from, fetch_layer, fetch_temporarily, is_obtainable, read_remote_blob};
@@ -48,7 +48,7 @@ pub use layout_reader::{LayoutError, LayoutReader};
 #[doc(hidden)]
 pub use load::probe_table;
 pub use load::{LoadError, LoadOptions, LoadSource, LoadedImage, load};
-pub use push::{LARGE_BYTES, push, push_all, push_artifact, push_layer};
+pub use push::{LARGE_BYTES, push, push_all, push_bytes, push_layer, push_layers};
 pub use push_verbatim::{is_unmodified, push_verbatim};
 pub use remote::read_remote;
 pub use replaced::{RegistryRetries, Replaced, check_platforms, replaced};

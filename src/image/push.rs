@@ -10,7 +10,7 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store};
 
 use super::documents::{
-    Artifact, PackedImage, compression_of, existing_packed, index_over, kept_layer, layer_type,
+    PackedImage, compression_of, existing_packed, index_over, kept_layer, layer_type,
     packed_layer_beside, try_each,
 };
 use super::fetch::{self, BlobRelay};
@@ -136,31 +136,47 @@ pub fn push_all(
     pusher.top(&descriptor, &index)
 }
 
-/// Pushes an artifact as `name` and returns the digest of its manifest.
+/// Ensures that the repository of `name` has these layers, and returns their blobs there.
 ///
 /// # Errors
 /// The same as [`push`].
-pub fn push_artifact(
+pub fn push_layers(
     store: &Store,
     registry: &Client,
     name: &Reference,
-    artifact: &Artifact<'_>,
+    layers: &[ImageLayer],
     options: &ExportOptions,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Digest> {
-    let pusher = Pusher::new(store, registry, name, &[], options, progress);
+) -> Result<Vec<Descriptor>> {
+    let pusher = Pusher::new(store, registry, name, &[], options, &|_more| {});
     let mut known = Vec::new();
-    for layer in artifact.layers {
+    for layer in layers {
         known.extend(pusher.known_blob(layer)?);
     }
     pool::map_in_order(&known, PARALLEL_REQUESTS, |blob| registry.find_before_push(name, *blob));
     let jobs = NonZeroUsize::new(PARALLEL_UPLOADS).unwrap_or(NonZeroUsize::MIN);
-    let layers = try_each(artifact.layers, jobs.max(options.jobs), |layer| pusher.layer(layer))?;
-    let document = (artifact.document)(&layers);
-    let config = Descriptor::of(artifact.media_type.clone(), &document);
-    pusher.bytes(&config, &document)?;
-    let packed = PackedImage::over(config, layers, options);
-    pusher.document(name, &packed.descriptor, &packed.manifest)
+    try_each(layers, jobs.max(options.jobs), |layer| pusher.layer(layer))
+}
+
+/// Sends a document to the repository of `name` as a blob. The repository is not expected to have it.
+///
+/// # Errors
+/// [`ExportError::Registry`].
+pub fn push_bytes(
+    registry: &Client,
+    name: &Reference,
+    blob: &Descriptor,
+    bytes: &[u8],
+) -> Result<()> {
+    registry.expect_absent(name, blob.digest);
+    let pushed = registry.push_blob(name, blob, None, &open_bytes(bytes), &|_more| {});
+    let failed = |source| ExportError::Registry { name: name.familiar(), source };
+    pushed.map(drop).map_err(failed)
+}
+
+/// Returns a function that opens the bytes for a transfer.
+fn open_bytes(bytes: &[u8]) -> impl Fn() -> io::Result<Box<dyn Read + Send>> + Sync {
+    let bytes = bytes.to_vec();
+    move || Ok(Box::new(io::Cursor::new(bytes.clone())))
 }
 
 /// Compresses a layer that an image or a cache will have, and sends it to the repository of `name`,
@@ -290,10 +306,7 @@ impl<'a> Pusher<'a> {
 
     /// Ensures that the registry has these bytes.
     fn bytes(&self, what: &Descriptor, bytes: &[u8]) -> Result<()> {
-        let open = || -> io::Result<Box<dyn Read + Send>> {
-            Ok(Box::new(io::Cursor::new(bytes.to_vec())))
-        };
-        self.send(what, None, &open).map_err(|error| self.failed(error))
+        self.send(what, None, &open_bytes(bytes)).map_err(|error| self.failed(error))
     }
 
     /// Ensures that the registry has the layer, and returns its blob there.

@@ -97,6 +97,11 @@ impl Client {
         }
     }
 
+    /// Notes that a blob is new, so that the push need not ask for it.
+    pub fn expect_absent(&self, name: &Reference, digest: Digest) {
+        self.blob_locations.note_absent(name, digest);
+    }
+
     /// Returns a lock for sending a layer to the registry of `name`. The second thread that needs the layer
     /// there waits for the first, and finds its blob to mount.
     pub fn lock_of_sending(&self, name: &Reference, layer: DiffId) -> Arc<Mutex<()>> {

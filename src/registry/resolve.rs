@@ -39,21 +39,45 @@ impl Client {
     /// The same as [`Self::manifest`].
     pub fn digest(&self, name: &Reference) -> Result<Digest, RegistryError> {
         self.try_each_endpoint(name, |endpoint, retry_policy| {
-            let head = retry_policy.run(|| self.ask_manifest(endpoint, name, Method::Head));
-            match head {
-                Ok(response) => match stated_digest(&response) {
-                    Some(got) => match name.digest().filter(|want| *want != got) {
-                        Some(want) => Err(wrong_digest(name, want, got)),
-                        None => Ok(got),
-                    },
-                    None => self.fetched_digest(endpoint, retry_policy, name),
-                },
-                Err(RegistryError::Status { status: 400..=499, .. }) => {
-                    self.fetched_digest(endpoint, retry_policy, name)
-                }
-                Err(error) => Err(error),
-            }
+            self.digest_from(endpoint, retry_policy, name)
         })
+    }
+
+    fn digest_from(
+        &self,
+        endpoint: &Endpoint,
+        retry_policy: &RetryPolicy,
+        name: &Reference,
+    ) -> Result<Digest, RegistryError> {
+        match retry_policy.run(|| self.ask_manifest(endpoint, name, Method::Head)) {
+            Ok(mut response) => {
+                let stated = stated_digest(&response);
+                response.discard();
+                match (stated, name.digest()) {
+                    (Some(got), Some(want)) if want != got => Err(wrong_digest(name, want, got)),
+                    (Some(got), _) => Ok(got),
+                    (None, _) => self.fetched_digest(endpoint, retry_policy, name),
+                }
+            }
+            Err(RegistryError::Status { status: 400..=499, .. }) => {
+                self.fetched_digest(endpoint, retry_policy, name)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the digest that the registry itself, not a mirror, has under the tag of `name`. `None` if there
+    /// is none.
+    ///
+    /// # Errors
+    /// The registry's error, except [`RegistryError::NotFound`].
+    pub fn tag_digest(&self, name: &Reference) -> Result<Option<Digest>, RegistryError> {
+        let endpoint = Endpoint::of(name, &self.options);
+        match self.digest_from(&endpoint, &self.retry_policy, name) {
+            Ok(digest) => Ok(Some(digest)),
+            Err(RegistryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fetches the index that the registry itself, not a mirror, has under `name`. `None` if the

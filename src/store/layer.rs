@@ -57,14 +57,6 @@ impl Store {
             || other_ids::repack(self, diff_id)?)
     }
 
-    /// Records a layer that is not in the store, as an imported cache describes it.
-    ///
-    /// # Errors
-    /// [`StoreError::Index`] or [`StoreError::NoSpace`].
-    pub fn claim_layer(&self, diff_id: DiffId, record: &LayerRecord) -> Result<()> {
-        self.with_index(|index| index.claim_layer(diff_id, record))
-    }
-
     /// Returns the length of a layer's uncompressed tar, even if the layer is elsewhere; `None` if it
     /// is unknown.
     ///

@@ -62,7 +62,7 @@ impl LayerSources<'_> {
 }
 
 impl Index {
-    fn put_source(&self, diff_id: DiffId, source: &LayerSource) -> Result<()> {
+    pub(super) fn put_source(&self, diff_id: DiffId, source: &LayerSource) -> Result<()> {
         const SQL: &str = "INSERT OR REPLACE INTO source
             (place, blob, diff_id, media_type, bytes, updated_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let LayerSource { blob, place } = source;

@@ -5,9 +5,10 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use crate::oci::DiffId;
 use crate::plan::CacheKey;
+use crate::pool;
 
 use super::index::{Index, LAST_USE_RESOLUTION_S};
-use super::{StepOrigin, Store, StoreError};
+use super::{LayerRecord, LayerSource, StepOrigin, Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -83,15 +84,6 @@ impl Steps<'_> {
         self.store.with_index(|index| index.put_step(step, false))
     }
 
-    /// Records a step of an imported cache, which its origin names. Its last use is kept if the step
-    /// is known.
-    ///
-    /// # Errors
-    /// [`StoreError::Index`] or [`StoreError::NoSpace`].
-    pub fn import(self, step: &StepRecord) -> Result<()> {
-        self.store.with_index(|index| index.put_step(step, true))
-    }
-
     /// Notes that these steps, by definition, are used now.
     ///
     /// # Errors
@@ -105,6 +97,32 @@ impl Steps<'_> {
                 }
             }
             index.set_used(&outdated)
+        })
+    }
+}
+
+impl Store {
+    /// Records layers of an imported cache with their sources, and its steps, in one transaction. The last
+    /// use of known steps is kept. Sources that this process found to lack a layer are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] or [`StoreError::NoSpace`].
+    pub fn import_cache(
+        &self,
+        layers: &[(DiffId, LayerRecord, LayerSource)],
+        steps: &[StepRecord],
+    ) -> Result<()> {
+        let gone = pool::lock(&self.gone_sources).clone();
+        self.with_index(|index| {
+            let transaction = index.check(index.connection.unchecked_transaction())?;
+            for (diff_id, record, source) in layers {
+                if !gone.contains(&(source.place.clone(), source.blob.digest)) {
+                    index.put_source(*diff_id, source)?;
+                }
+                index.claim_layer(*diff_id, record)?;
+            }
+            steps.iter().try_for_each(|step| index.put_step(step, true))?;
+            index.check(transaction.commit())
         })
     }
 }

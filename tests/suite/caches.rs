@@ -112,10 +112,90 @@ fn failed_build_leaves_its_finished_steps_in_the_cache() {
     scene.dockerfile = good;
     let done = scene.run("two", &["--cache-from", "type=local,src=cache"]).ok();
     assert_eq!(made(&done), NONE, "{}", done.stderr);
-    // After another export, the directory holds what is needed and nothing else.
+    // Another export keeps the step that is not part of the image. Replaced documents are removed.
     scene.run("two", &["--cache-to", "type=local,dest=cache"]).ok();
     let blobs = std::fs::read_dir(scene.env.path("cache/blobs/sha256")).unwrap().count();
-    assert_eq!(blobs, 4 + 2, "four layers, manifest and document");
+    assert_eq!(blobs, 5 + 2, "five layers, manifest and document");
+}
+
+/// A Dockerfile of one writer of a cache, with two steps of its own.
+fn of_writer(registry: &DockerRegistry, number: usize) -> String {
+    format!(
+        "FROM {}/base:1\nRUN echo {number} > /number\nRUN cat /proc/sys/kernel/random/uuid > /own\n",
+        registry.host()
+    )
+}
+
+/// Checks that an empty store finds all steps of these writers in a cache.
+fn finds_all(scene: &mut Scene, registry: &DockerRegistry, writers: usize, from: &str) {
+    for number in 0..writers {
+        scene.dockerfile = of_writer(registry, number);
+        let done = scene.run(&format!("reader-{number}"), &["--cache-from", from]).ok();
+        assert_eq!(made(&done), NONE, "writer {number}, {from}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn export_keeps_the_steps_of_other_builds_and_other_tags() {
+    let registry = DockerRegistry::open();
+    let mut scene = Scene::new(&registry);
+    let name = format!("type=registry,ref={}/cache:1", registry.host());
+    for (kind, from, to) in [
+        ("registry", name.as_str(), name.as_str()),
+        ("local", "type=local,src=shared,tag=a", "type=local,dest=shared,tag=a"),
+        ("other tag", "type=local,src=shared,tag=b", "type=local,dest=shared,tag=b"),
+    ] {
+        for number in 0..2 {
+            scene.dockerfile = of_writer(&registry, number);
+            scene.run(&format!("{kind}-{number}"), &["--cache-to", to]).ok();
+        }
+        finds_all(&mut scene, &registry, 2, from);
+        std::fs::remove_dir_all(scene.env.path("reader-0")).unwrap();
+        std::fs::remove_dir_all(scene.env.path("reader-1")).unwrap();
+    }
+    finds_all(&mut scene, &registry, 2, "type=local,src=shared,tag=a");
+}
+
+#[test]
+fn writers_at_the_same_time_lose_nothing() {
+    const WRITERS: usize = 6;
+    let registry = DockerRegistry::open();
+    let mut scene = Scene::new(&registry);
+    let name = format!("type=registry,ref={}/cache:1", registry.host());
+    for (from, to) in
+        [(name.as_str(), name.as_str()), ("type=local,src=shared", "type=local,dest=shared")]
+    {
+        let running: Vec<std::process::Child> = (0..WRITERS)
+            .map(|number| {
+                let file = format!("Dockerfile.{number}");
+                scene.env.write(&file, of_writer(&registry, number));
+                let file = format!("context/{file}");
+                let args = ["build", "context", "-f", &file, "--cache-to", to];
+                scene.env.command_in(&format!("writer-{number}"), &args).spawn().unwrap()
+            })
+            .collect();
+        for mut child in running {
+            assert!(child.wait().unwrap().success());
+        }
+        finds_all(&mut scene, &registry, WRITERS, from);
+        for number in 0..WRITERS {
+            std::fs::remove_dir_all(scene.env.path(&format!("reader-{number}"))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn cache_whose_blobs_the_registry_removed_is_written_again() {
+    let registry = DockerRegistry::open();
+    let mut scene = Scene::new(&registry);
+    let cache = format!("type=registry,ref={}/cache:1,ignore-error=false", registry.host());
+    scene.dockerfile = of_writer(&registry, 0);
+    scene.run("one", &["--cache-to", &cache]).ok();
+    registry.remove_layers("cache");
+    scene.dockerfile = of_writer(&registry, 1);
+    scene.run("two", &["--cache-to", &cache]).ok();
+    let done = scene.run("three", &["--cache-from", &cache]).ok();
+    assert_eq!(made(&done), NONE, "{}", done.stderr);
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub(crate) fn client() -> Client {
 pub(crate) struct DockerRegistry {
     child: Child,
     host: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl DockerRegistry {
@@ -97,13 +97,36 @@ impl DockerRegistry {
             assert!(Instant::now() < deadline, "{PROGRAM} does not listen within 30 s");
             thread::sleep(Duration::from_millis(10));
         }
-        Some(Self { child, host: address.to_string(), _directory: directory })
+        Some(Self { child, host: address.to_string(), directory })
+    }
+
+    /// Removes all layers of a repository, as its garbage collection might. Their documents stay.
+    pub(crate) fn remove_layers(&self, repository: &str) {
+        let top = find_below(self.directory.path(), "repositories").unwrap();
+        let links = top.join(repository).join("_layers/sha256");
+        let mut n_removed = 0;
+        for link in std::fs::read_dir(&links).unwrap().map(Result::unwrap) {
+            let hex = link.file_name().into_string().unwrap();
+            let blob = top.with_file_name("blobs").join("sha256").join(&hex[..2]).join(&hex);
+            if std::fs::read(blob.join("data")).unwrap().starts_with(&[0x1f, 0x8b]) {
+                std::fs::remove_dir_all(link.path()).unwrap();
+                std::fs::remove_dir_all(blob).unwrap();
+                n_removed += 1;
+            }
+        }
+        assert!(n_removed > 0, "{}", links.display());
     }
 
     /// Returns host and port, as in a reference.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
+}
+
+/// Returns the directory with this name below `top`.
+fn find_below(top: &Path, name: &str) -> Option<std::path::PathBuf> {
+    let all = walkdir::WalkDir::new(top).into_iter().map(Result::unwrap);
+    all.filter(|entry| entry.file_name() == name).map(walkdir::DirEntry::into_path).next()
 }
 
 /// Requirements of a registry on its clients.

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use crate::cli::outputs::output;
-use crate::executor::{CacheFrom, CacheLocation, CacheTo};
+use crate::executor::{CacheBounds, CacheFrom, CacheLocation, CacheTo};
 use crate::oci::Reference;
 
 use super::bucket_options::{self, Variables};
 
 /// Attributes as they were typed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct CacheFields {
     kind: Option<String>,
     name: Option<String>,
@@ -20,6 +20,7 @@ struct CacheFields {
     level: Option<i32>,
     mounts: Option<bool>,
     mounts_max: Option<u64>,
+    bounds: CacheBounds,
     ignore_error: Option<bool>,
     /// Attributes that only some types have, in the order of the command line.
     others: Vec<(String, String)>,
@@ -33,8 +34,19 @@ const KINDS: [&str; 4] = ["registry", "local", "s3", "inline"];
 /// Types that only BuildKit supports.
 const BUILDKITS: [&str; 2] = ["gha", "azblob"];
 /// Attributes that most types have.
-const EVERYWHERE: [&str; 6] =
-    ["type", "mode", "compression", "mounts", "mounts-max", "ignore-error"];
+const EVERYWHERE: [&str; 9] = [
+    "type",
+    "mode",
+    "compression",
+    "mounts",
+    "mounts-max",
+    "max-age",
+    "max-size",
+    "max-steps",
+    "ignore-error",
+];
+/// Maximum of `max-steps`: their manifest has about three of the four mebibytes that registries accept.
+const MAX_STEPS: usize = 10_000;
 
 fn kinds() -> String {
     let [most @ .., last] = KINDS;
@@ -62,8 +74,8 @@ pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, St
     if place == CacheLocation::Inline {
         return Err("import an inline cache with type=registry,ref=IMAGE".to_owned());
     }
-    if fields.mounts_max.is_some() {
-        return Err("mounts-max is for --cache-to".to_owned());
+    if fields.mounts_max.is_some() || fields.bounds != CacheBounds::DEFAULT {
+        return Err("mounts-max, max-age, max-size and max-steps are for --cache-to".to_owned());
     }
     let mounts = fields.mounts.unwrap_or(true);
     Ok(CacheFrom { place, mounts, ignore_error: fields.ignore_error.unwrap_or(true) })
@@ -95,12 +107,34 @@ pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String
     }
     let packing = output::packing(fields.compression.as_deref(), fields.level)?;
     let ignore_error = fields.ignore_error.unwrap_or(true);
-    Ok(CacheTo { place, all_steps, mounts, packing, ignore_error })
+    if place == CacheLocation::Inline && fields.bounds != CacheBounds::DEFAULT {
+        return Err("type=inline keeps no steps of earlier builds: it needs no max-…".to_owned());
+    }
+    let max_mounts_bytes = mounts.unwrap_or(fields.bounds.max_mounts_bytes);
+    let bounds = CacheBounds { max_mounts_bytes, ..fields.bounds };
+    Ok(CacheTo { place, all_steps, mounts, packing, bounds, ignore_error })
 }
 
 impl CacheFields {
+    fn new() -> Self {
+        Self {
+            kind: None,
+            name: None,
+            directory: None,
+            tag: None,
+            mode: None,
+            compression: None,
+            level: None,
+            mounts: None,
+            mounts_max: None,
+            bounds: CacheBounds::DEFAULT,
+            ignore_error: None,
+            others: Vec::new(),
+        }
+    }
+
     fn read(text: &str, directory: &'static str) -> Result<Self, String> {
-        let mut fields = Self::default();
+        let mut fields = Self::new();
         if !text.contains('=') {
             // As in docker, a plain name is one of a registry.
             fields.kind = Some("registry".to_owned());
@@ -132,6 +166,22 @@ impl CacheFields {
                 let bytes =
                     bytes.ok_or_else(|| format!("{name}={value} is not a size such as 2g"))?;
                 self.mounts_max = Some(bytes);
+            }
+            "max-age" => {
+                let age = humantime::parse_duration(value).ok();
+                let age = age.and_then(|age| i64::try_from(age.as_secs()).ok());
+                self.bounds.max_age_s =
+                    age.ok_or_else(|| format!("{name}={value} is not a time such as 30d"))?;
+            }
+            "max-size" => {
+                let bytes = crate::plan::parse_binary_size(value);
+                self.bounds.max_bytes =
+                    bytes.ok_or_else(|| format!("{name}={value} is not a size such as 20g"))?;
+            }
+            "max-steps" => {
+                let number = value.parse().ok().filter(|number| *number <= MAX_STEPS);
+                self.bounds.max_steps = number
+                    .ok_or_else(|| format!("{name}={value} is not a number up to {MAX_STEPS}"))?;
             }
             "ignore-error" => self.ignore_error = Some(output::boolean(name, value)?),
             // rbuild always does this; BuildKit only on request.
@@ -230,7 +280,16 @@ mod tests {
         let place = CacheLocation::Directory("/c".into(), "main".to_owned());
         let packing = Packing::ZSTD;
         let (all_steps, ignore_error, mounts) = (true, true, None);
-        assert_eq!(cache, CacheTo { place, all_steps, mounts, packing, ignore_error });
+        let bounds = CacheBounds::DEFAULT;
+        assert_eq!(cache, CacheTo { place, all_steps, mounts, packing, bounds, ignore_error });
+        let bounds = to("type=local,dest=c,max-age=2d,max-size=1g,max-steps=7").unwrap().bounds;
+        let want = CacheBounds {
+            max_age_s: 172_800,
+            max_steps: 7,
+            max_bytes: 1 << 30,
+            ..CacheBounds::DEFAULT
+        };
+        assert_eq!(bounds, want);
         for (text, want) in [
             ("mounts=true", Some(MOUNTS_MAX_BYTES)),
             ("mounts,mounts-max=1.5g", Some(3 << 29)),
@@ -269,6 +328,14 @@ mod tests {
             (
                 "type=inline,mounts",
                 "type=inline does not support mounts: the cache is in the image config",
+            ),
+            ("type=local,dest=x,max-age=old", "max-age=old is not a time such as 30d"),
+            ("type=local,dest=x,max-size=big", "max-size=big is not a size such as 20g"),
+            ("type=local,dest=x,max-steps=-1", "max-steps=-1 is not a number up to 10000"),
+            ("type=local,dest=x,max-steps=10001", "max-steps=10001 is not a number up to 10000"),
+            (
+                "type=inline,max-age=1d",
+                "type=inline keeps no steps of earlier builds: it needs no max-…",
             ),
             ("type=registry,ref=a,tag=b", "type=registry does not support tag"),
             ("type=local,dest=a,ref=b", "type=local does not support ref"),

@@ -7,11 +7,12 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::executor::{BuildError, Event, Services, chain};
 use crate::image;
-use crate::oci::DiffId;
+use crate::oci::{DiffId, Digest};
 use crate::plan::CacheKey;
 use crate::pool;
 use crate::store::{StepRecord, Store};
 
+use super::document::CacheDocument;
 use super::import::{ImportedCaches, KnownCaches};
 use super::mount_transfer::CacheMountTransfer;
 
@@ -24,6 +25,8 @@ pub(in crate::executor) struct BuildCaches {
     pub(in crate::executor) mounts: CacheMountTransfer,
     /// All steps of this build that have a layer, executed or found.
     used: Mutex<BTreeMap<CacheKey, StepRecord>>,
+    /// Documents of registries that were imported, by the digests of their manifests.
+    documents: BTreeMap<Digest, CacheDocument>,
     /// Layers that the caches claim: true for those that a location still has. Set when the first is needed.
     answers: OnceLock<BTreeMap<DiffId, bool>>,
     /// Set once a location of imported layers did not answer: the others are not asked then.
@@ -39,14 +42,23 @@ const PARALLEL_REQUESTS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 
 impl BuildCaches {
     /// Returns the caches of a build that starts with these imports.
     pub(in crate::executor) fn new(imported: ImportedCaches) -> Self {
-        let ImportedCaches { offers, known } = imported;
+        let ImportedCaches { offers, known, documents } = imported;
         Self {
             known,
             mounts: CacheMountTransfer::new(offers),
             used: Mutex::default(),
+            documents,
             answers: OnceLock::new(),
             is_unreachable: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the imported document of a cache whose manifest has this digest.
+    pub(in crate::executor) fn imported_document(
+        &self,
+        manifest: Digest,
+    ) -> Option<&CacheDocument> {
+        self.documents.get(&manifest)
     }
 
     /// Notes a step that this build executed or found.

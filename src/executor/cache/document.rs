@@ -1,9 +1,11 @@
 //! The JSON document of a build cache: its steps and layers.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::executor::BuildError;
-use crate::oci::{Descriptor, DiffId};
+use crate::oci::{Descriptor, DiffId, Digest};
 use crate::plan::CacheKey;
 use crate::store::{CacheArchive, LayerRecord, StepOrigin, StepRecord};
 use crate::tree::ContentDigest;
@@ -43,13 +45,26 @@ pub(in crate::executor) struct CachedMount {
     /// Name in Dockerfiles; several keys may have the same one.
     pub(in crate::executor) id: String,
     key: Hex,
+    /// Time of the last export that had it, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    used: Option<i64>,
     #[serde(flatten)]
     pub(in crate::executor) archive: CacheArchive,
 }
 
 impl CachedMount {
     pub(in crate::executor) const fn new(id: String, key: CacheKey, archive: CacheArchive) -> Self {
-        Self { id, key: Hex(*key.as_bytes()), archive }
+        Self { id, key: Hex(*key.as_bytes()), used: None, archive }
+    }
+
+    /// Returns the time of the last use; that of a document without it is now.
+    pub(in crate::executor) fn used_s(&self, now_s: i64) -> i64 {
+        self.used.unwrap_or(now_s)
+    }
+
+    /// Returns the directory with another time of its last use.
+    pub(in crate::executor) fn used_at(self, used_s: i64) -> Self {
+        Self { used: Some(used_s), ..self }
     }
 
     pub(in crate::executor) const fn key(&self) -> CacheKey {
@@ -58,6 +73,30 @@ impl CachedMount {
 }
 
 impl CacheDocument {
+    /// Returns the document as it is stored.
+    pub(in crate::executor) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and numbers always serialize")
+    }
+
+    /// Returns all blobs that it names, each once.
+    pub(in crate::executor) fn blobs(&self) -> Vec<Descriptor> {
+        let layers = self.layers.iter().filter_map(|layer| layer.blob.as_ref());
+        let blobs = layers.chain(self.mounts.iter().map(|mount| &mount.archive.blob));
+        let mut known = BTreeSet::new();
+        blobs.filter(|blob| known.insert(blob.digest)).cloned().collect()
+    }
+
+    /// Removes what needs one of these blobs. Returns whether there was any.
+    pub(in crate::executor) fn remove_blobs(&mut self, gone: &BTreeSet<Digest>) -> bool {
+        let before = (self.layers.len(), self.mounts.len());
+        let is_gone = |blob: &Descriptor| gone.contains(&blob.digest);
+        self.layers.retain(|layer| !layer.blob.as_ref().is_some_and(is_gone));
+        self.mounts.retain(|mount| !is_gone(&mount.archive.blob));
+        let left: BTreeSet<DiffId> = self.layers.iter().map(|layer| layer.diff_id).collect();
+        self.steps.retain(|step| left.contains(&step.layer));
+        before != (self.layers.len(), self.mounts.len())
+    }
+
     /// Removes times. Durations would change every image with an inline cache; creation times would
     /// change one that is built with an epoch.
     pub(in crate::executor) fn forget_times(&mut self, epoch_s: Option<i64>) {
@@ -95,6 +134,9 @@ pub(in crate::executor) struct CachedStep {
     components: Vec<(String, String)>,
     pub(in crate::executor) layer: DiffId,
     created: i64,
+    /// Time of its last use by a build that exported, in seconds since 1970. Absent in an inline cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    used: Option<i64>,
     duration_ms: u64,
 }
 
@@ -124,6 +166,11 @@ impl CachedLayer {
         Self { diff_id, content, tar_bytes, created, blob: None }
     }
 
+    /// Returns the size of its blob.
+    pub(in crate::executor) fn blob_bytes(&self) -> u64 {
+        self.blob.as_ref().map_or(0, |blob| blob.size)
+    }
+
     pub(in crate::executor) const fn record(&self) -> LayerRecord {
         LayerRecord {
             content: ContentDigest::new(self.content.0),
@@ -142,8 +189,28 @@ impl CachedStep {
             components: serde_json::from_str(&step.components).unwrap_or_default(),
             layer: step.layer,
             created: step.created_s,
+            used: None,
             duration_ms: step.duration_ms,
         }
+    }
+
+    pub(in crate::executor) const fn definition(&self) -> CacheKey {
+        CacheKey::new(self.definition.0)
+    }
+
+    /// Returns the time of the last use, or else of the execution.
+    pub(in crate::executor) fn used_s(&self) -> i64 {
+        self.used.unwrap_or(self.created)
+    }
+
+    /// Returns the step with another time of its last use.
+    pub(in crate::executor) fn used_at(self, used_s: i64) -> Self {
+        Self { used: Some(used_s), ..self }
+    }
+
+    /// Returns whether both describe the same execution.
+    pub(in crate::executor) fn is_same(&self, other: &Self) -> bool {
+        *self == Self { used: self.used, ..other.clone() }
     }
 
     pub(in crate::executor) fn record(&self) -> StepRecord {
@@ -168,7 +235,7 @@ pub(in crate::executor) fn bad_cache(reason: impl ToString) -> BuildError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{Digest, LayerCompression, MediaType};
+    use crate::oci::{LayerCompression, MediaType};
 
     #[test]
     fn document_is_read_as_it_was_written() {

@@ -1,18 +1,23 @@
 //! Export of build caches to registries, directories and buckets, also after a build that failed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::executor::{BuildError, BuildOptions, Outcome, Services};
-use crate::image::{self, Artifact, ExportOptions, ImageLayer};
-use crate::oci::{Descriptor, DiffId, MediaType};
-use crate::store::{LayerSource, StepRecord};
+use crate::image::{self, ExportOptions, ImageLayer};
+use crate::oci::{Descriptor, DiffId, Digest};
+use crate::store::{CacheArchive, LayerSource, StepRecord};
 
-use super::bucket;
+use super::bucket_sink::BucketSink;
 use super::build_caches::BuildCaches;
-use super::document::{CacheDocument, CachedLayer, CachedMount, CachedStep, MEDIA_TYPE};
+use super::directory_sink::DirectorySink;
+use super::document::{CacheDocument, CachedLayer, CachedMount, CachedStep, bad_cache};
 use super::import::{check_reachable, ignore_if_allowed};
 use super::location::{CacheLocation, CacheTo, store_place};
+use super::merge::merge;
 use super::mount_transfer as transfer;
+use super::registry_sink::RegistrySink;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -75,6 +80,45 @@ pub(in crate::executor) fn export(
     Ok(())
 }
 
+/// A location of a cache that other processes may write at the same time.
+pub(super) trait CacheSink {
+    fn sharing(&self) -> Sharing;
+
+    /// Returns the digest of what is there.
+    fn version(&self) -> Result<Option<Digest>>;
+
+    /// Returns the document of this version; `None` if it is not a cache, or damaged: it is replaced then.
+    fn read(&self, version: Digest) -> Result<Option<CacheDocument>>;
+
+    /// Ensures that the location has the layers, and returns their blobs.
+    fn send(&self, layers: &[ImageLayer]) -> Result<Vec<Descriptor>>;
+
+    /// Writes a document, whose blobs are there, in place of the version `over`, and returns its version.
+    /// `None` if another version was found: nothing is written then.
+    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>>;
+
+    /// Returns those of the blobs that are certainly not there.
+    fn absent(&self, blobs: &[Descriptor]) -> Vec<Digest>;
+}
+
+/// Protection of a location from two writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// The sink holds a lock.
+    Locked,
+    /// There is no lock, and no write that depends on the version: distribution-spec, "Pushing Manifests",
+    /// has none. A writer looks again after a while, and merges what replaced its document.
+    Optimistic,
+}
+
+/// Maximum number of attempts to write a document while others write it, too.
+const MAX_ATTEMPTS: u32 = 20;
+/// Bounds of the time after which a writer looks again whether its document was replaced. Within them it is
+/// twice the time between its own look and the end of its own write.
+const SETTLE: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(2));
+/// Maximum pause before another attempt, for each attempt so far, in milliseconds.
+const PAUSE_MS: u64 = 40;
+
 fn export_one(
     services: &Services<'_>,
     build: &BuildOptions,
@@ -84,56 +128,142 @@ fn export_one(
     mounts: Vec<CachedMount>,
 ) -> Result<()> {
     check_reachable(services, &cache.place)?;
-    let (store, registry) = (services.store, services.registry);
-    let mut document = document(services, caches, steps)?;
-    let n_layers = document.layers.len();
-    let mut layers: Vec<ImageLayer> = document
-        .layers
-        .iter()
-        .map(|layer| ImageLayer { diff_id: layer.diff_id, size: 0, pulled: None })
-        .collect();
-    // An archive is exported as a layer that is packed already.
-    layers.extend(transfer::archives(&mounts).into_iter().map(|archive| {
-        let pulled = Some(archive.blob.clone());
-        ImageLayer { diff_id: archive.diff_id, size: archive.tar_bytes, pulled }
-    }));
-    document.mounts = mounts;
-    let write = |blobs: &[Descriptor]| {
-        let mut document = document.clone();
-        for (layer, blob) in document.layers.iter_mut().zip(blobs) {
-            layer.blob = Some(blob.clone());
-        }
-        serde_json::to_vec(&document).expect("texts and numbers always serialize")
-    };
-    let media_type = MediaType::from(MEDIA_TYPE.to_owned());
-    let artifact = Artifact { layers: &layers, media_type: &media_type, document: &write };
+    let mut ours = document(services, caches, steps)?;
+    ours.mounts = mounts;
     let options = ExportOptions::of_layers(cache.packing, build.jobs);
-    let written = match &cache.place {
+    let export = CacheExport { caches, cache, ours: &ours, now_s: build.now_s };
+    match &cache.place {
         CacheLocation::Registry(name) => {
-            image::push_artifact(store, registry, name, &artifact, &options, &|_more| {}).map(drop)
+            export.run(&RegistrySink { services, name, options: &options })?;
         }
         CacheLocation::Directory(path, tag) => {
-            fetch_missing(services, &layers)?;
-            image::write_artifact(store, path, tag, &artifact, &options).map(drop)
+            export.run(&DirectorySink::new(services, path, tag, &options)?)?;
         }
         CacheLocation::Bucket(bucket) => {
-            bucket::write(bucket, services, &artifact, &options, build.now_s)?;
-            Ok(())
+            for sink in BucketSink::all(services, bucket, &options, build.now_s)? {
+                export.run(&sink)?;
+            }
         }
-        CacheLocation::Inline => Ok(()),
-    };
-    written.map_err(BuildError::Export)?;
+        CacheLocation::Inline => {}
+    }
     if let Some(place) = store_place(&cache.place)? {
-        for ImageLayer { diff_id, pulled, .. } in layers.iter().skip(n_layers) {
-            let Some(blob) = pulled.clone() else { continue };
-            store.layer_sources().record(*diff_id, &LayerSource { blob, place: place.clone() })?;
+        for archive in transfer::archives(&ours.mounts) {
+            let (blob, place) = (archive.blob.clone(), place.clone());
+            services.store.layer_sources().record(archive.diff_id, &LayerSource { blob, place })?;
         }
     }
     Ok(())
 }
 
+/// The export of one document to one location.
+struct CacheExport<'a> {
+    caches: &'a BuildCaches,
+    cache: &'a CacheTo,
+    ours: &'a CacheDocument,
+    now_s: i64,
+}
+
+impl CacheExport<'_> {
+    /// Merges the document with what other builds wrote to the location. Writes nothing if the location has
+    /// all of it.
+    fn run(&self, sink: &dyn CacheSink) -> Result<()> {
+        let mut sent = BTreeMap::new();
+        let mut absent: Option<BTreeSet<Digest>> = None;
+        for attempt in 1..=MAX_ATTEMPTS {
+            let version = sink.version()?;
+            let mut theirs = self.theirs(sink, version)?;
+            if sink.sharing() == Sharing::Locked {
+                absent = Some(sink.absent(&theirs.blobs()).into_iter().collect());
+            }
+            let is_complete = absent.as_ref().is_none_or(|absent| !theirs.remove_blobs(absent));
+            let ours = self.with_blobs(sink, &theirs, &mut sent)?;
+            let merged = merge(ours, theirs.clone(), &self.cache.bounds, self.now_s);
+            if version.is_some() && is_complete && merged == theirs {
+                return Ok(());
+            }
+            let started = Instant::now();
+            match sink.write(&merged, version) {
+                Ok(Some(_)) if sink.sharing() == Sharing::Locked => return Ok(()),
+                Ok(Some(written)) => {
+                    thread::sleep((started.elapsed() * 2).clamp(SETTLE.0, SETTLE.1));
+                    if sink.version()? == Some(written) {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => thread::sleep(pause(attempt)),
+                // A registry refuses a manifest with blobs that it has removed.
+                Err(error) if absent.is_none() => {
+                    let gone: BTreeSet<Digest> = sink.absent(&theirs.blobs()).into_iter().collect();
+                    if gone.is_empty() {
+                        return Err(error);
+                    }
+                    absent = Some(gone);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(bad_cache(format!("other builds replaced it {MAX_ATTEMPTS} times meanwhile")))
+    }
+
+    /// Returns the document at the location, which the import may have read already.
+    fn theirs(&self, sink: &dyn CacheSink, version: Option<Digest>) -> Result<CacheDocument> {
+        let Some(version) = version else { return Ok(CacheDocument::default()) };
+        if let Some(known) = self.caches.imported_document(version) {
+            return Ok(known.clone());
+        }
+        Ok(sink.read(version)?.unwrap_or_default())
+    }
+
+    /// Returns our document with the blobs of its layers: those that the location's document names, and else
+    /// those that are sent now. `sent` has those of earlier attempts.
+    fn with_blobs(
+        &self,
+        sink: &dyn CacheSink,
+        theirs: &CacheDocument,
+        sent: &mut BTreeMap<DiffId, Descriptor>,
+    ) -> Result<CacheDocument> {
+        let wanted = image::compression_of(self.cache.packing);
+        let there = theirs.layers.iter().filter_map(|layer| {
+            let blob = layer.blob.clone()?;
+            (blob.media_type.layer_compression() == Some(wanted)).then_some((layer.diff_id, blob))
+        });
+        let mut blobs: BTreeMap<DiffId, Descriptor> = there.collect();
+        blobs.append(&mut sent.clone());
+        let layers = self.ours.layers.iter().map(|layer| ImageLayer {
+            diff_id: layer.diff_id,
+            size: 0,
+            pulled: None,
+        });
+        // An archive is exported as a layer that is packed already.
+        let archives = transfer::archives(&self.ours.mounts);
+        let is_new =
+            |archive: &&&CacheArchive| !theirs.mounts.iter().any(|it| it.archive == ***archive);
+        let archives = archives.iter().filter(is_new).map(|archive| {
+            let pulled = Some(archive.blob.clone());
+            ImageLayer { diff_id: archive.diff_id, size: archive.tar_bytes, pulled }
+        });
+        let missing: Vec<ImageLayer> =
+            layers.chain(archives).filter(|layer| !blobs.contains_key(&layer.diff_id)).collect();
+        let now = sink.send(&missing)?;
+        let now = missing.iter().map(|layer| layer.diff_id).zip(now);
+        sent.extend(now);
+        blobs.append(&mut sent.clone());
+        let mut ours = self.ours.clone();
+        for layer in &mut ours.layers {
+            layer.blob = blobs.get(&layer.diff_id).cloned();
+        }
+        Ok(ours)
+    }
+}
+
+/// Returns a pause that differs between processes.
+fn pause(attempt: u32) -> Duration {
+    let spread = u64::from(std::process::id().wrapping_mul(2_654_435_761) >> 16);
+    Duration::from_millis(spread % (PAUSE_MS * u64::from(attempt)))
+}
+
 /// Fetches layers and archives that the store lacks. Archives are removed when the process ends.
-fn fetch_missing(services: &Services<'_>, layers: &[ImageLayer]) -> Result<()> {
+pub(super) fn fetch_missing(services: &Services<'_>, layers: &[ImageLayer]) -> Result<()> {
     let (store, registry) = (services.store, services.registry);
     for layer in layers {
         let fetched = match &layer.pulled {

@@ -5,15 +5,19 @@
 //! reads the list of steps only. A layer is fetched when a step or an output needs it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::image::{ExportError, LayoutReader};
 use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference};
+use crate::oci::{
+    Descriptor, DiffId, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference,
+};
+use crate::pool;
 use crate::registry::RegistryError;
 use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
-use super::bucket;
+use super::bucket_sink;
 use super::document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE, bad_cache};
 use super::location::{CacheFrom, CacheLocation, store_place};
 use super::mount_transfer::{MountOffer, MountOffers};
@@ -37,7 +41,12 @@ pub(in crate::executor) struct ImportedCaches {
     /// Directories of `RUN --mount=type=cache`, by key.
     pub(in crate::executor) offers: MountOffers,
     pub(in crate::executor) known: KnownCaches,
+    /// Documents of registries, by the digests of their manifests.
+    pub(in crate::executor) documents: BTreeMap<Digest, CacheDocument>,
 }
+
+/// Number of caches that are read at once.
+const PARALLEL_IMPORTS: NonZeroUsize = NonZeroUsize::new(8).expect("it is not 0");
 
 /// Imports the steps of all caches. Reports a cache that cannot be read as a warning if it says
 /// `ignore-error`.
@@ -49,12 +58,16 @@ pub(in crate::executor) fn import(
     caches: &[CacheFrom],
     platforms: &[Platform],
 ) -> Result<ImportedCaches> {
-    let mut imported = ImportedCaches::default();
-    for cache in caches {
+    let read = pool::map_in_order(caches, PARALLEL_IMPORTS, |cache| {
         let shown = services.start(format!("[internal] import cache from {}", cache.place));
-        let done = import_one(services, cache, platforms, &mut imported);
-        let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
+        let read = read_one(services, cache, platforms);
+        let outcome = if read.is_ok() { Outcome::Done } else { Outcome::Failed };
         services.finish(shown, outcome);
+        read
+    });
+    let mut imported = ImportedCaches::default();
+    for (cache, read) in caches.iter().zip(read) {
+        let done = read.and_then(|read| record(services, cache, read, &mut imported));
         ignore_if_allowed(
             services,
             "import the cache from",
@@ -96,30 +109,46 @@ pub(in crate::executor) fn check_reachable(
     Err(BuildError::Image { span: None, name: place.to_string(), source })
 }
 
-fn import_one(
+/// A document of a cache, with the digest of its manifest in a registry.
+type ReadDocument = (Option<Digest>, CacheDocument);
+
+fn read_one(
     services: &Services<'_>,
     cache: &CacheFrom,
     platforms: &[Platform],
-    imported: &mut ImportedCaches,
-) -> Result<()> {
+) -> Result<Vec<ReadDocument>> {
     check_reachable(services, &cache.place)?;
-    let Some(place) = store_place(&cache.place)? else { return Ok(()) };
-    let documents = match &cache.place {
+    match &cache.place {
         CacheLocation::Registry(name) => {
             let manifests = manifests(services, name, platforms)?;
-            let document =
-                |manifest: &Manifest| document_of(manifest, &config_of(services, name, manifest)?);
-            manifests.iter().map(document).collect::<Result<_>>()?
+            let document = |(digest, manifest): &(Digest, Manifest)| {
+                let config = config_of(services, name, manifest)?;
+                Ok((Some(*digest), document_of(manifest, &config)?))
+            };
+            manifests.iter().map(document).collect()
         }
         CacheLocation::Directory(path, tag) => {
             let platform = platforms.first().expect("a build is for some platform");
             let (manifest, config) = from_directory(path, tag, platform)?;
-            vec![document_of(&manifest, &config)?]
+            Ok(vec![(None, document_of(&manifest, &config)?)])
         }
-        CacheLocation::Bucket(cache) => bucket::documents(cache, services)?,
-        CacheLocation::Inline => Vec::new(),
-    };
-    for document in documents {
+        CacheLocation::Bucket(cache) => {
+            let documents = bucket_sink::documents(cache, services)?;
+            Ok(documents.into_iter().map(|document| (None, document)).collect())
+        }
+        CacheLocation::Inline => Ok(Vec::new()),
+    }
+}
+
+/// Records what the documents of a cache say.
+fn record(
+    services: &Services<'_>,
+    cache: &CacheFrom,
+    documents: Vec<ReadDocument>,
+    imported: &mut ImportedCaches,
+) -> Result<()> {
+    let Some(place) = store_place(&cache.place)? else { return Ok(()) };
+    for (digest, document) in documents {
         if cache.mounts {
             let is_required = !cache.ignore_error;
             record_mounts(
@@ -130,7 +159,10 @@ fn import_one(
                 &mut imported.offers,
             )?;
         }
-        record_document(services.store, &place, document, &mut imported.known)?;
+        record_document(services.store, &place, &document, &mut imported.known)?;
+        if let Some(digest) = digest {
+            imported.documents.insert(digest, document);
+        }
     }
     imported.known.places.insert(place);
     Ok(())
@@ -141,27 +173,34 @@ fn manifests(
     services: &Services<'_>,
     name: &Reference,
     platforms: &[Platform],
-) -> Result<Vec<Manifest>> {
-    let get = |name: &Reference| {
+) -> Result<Vec<(Digest, Manifest)>> {
+    let get = |name: &Reference| -> Result<(Digest, ManifestOrIndex)> {
         let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
         let fetched = services.registry.manifest(name).map_err(failed)?;
-        ManifestOrIndex::parse(&fetched.bytes).map_err(bad_cache)
+        Ok((fetched.digest, ManifestOrIndex::parse(&fetched.bytes).map_err(bad_cache)?))
     };
     let index = match get(name)? {
-        ManifestOrIndex::Manifest(manifest) => return Ok(vec![manifest]),
-        ManifestOrIndex::Index(index) => index,
+        (digest, ManifestOrIndex::Manifest(manifest)) => return Ok(vec![(digest, manifest)]),
+        (_, ManifestOrIndex::Index(index)) => index,
     };
     let mut found = Vec::new();
     for entry in platforms.iter().filter_map(|platform| index.select(platform)) {
         match get(&name.with_digest(entry.digest))? {
-            ManifestOrIndex::Manifest(manifest) => found.push(manifest),
-            ManifestOrIndex::Index(_) => return Err(bad_cache("its index names another index")),
+            (digest, ManifestOrIndex::Manifest(manifest)) => found.push((digest, manifest)),
+            (_, ManifestOrIndex::Index(_)) => {
+                return Err(bad_cache("its index names another index"));
+            }
         }
     }
     Ok(found)
 }
 
-fn config_of(services: &Services<'_>, name: &Reference, manifest: &Manifest) -> Result<Vec<u8>> {
+/// Returns the document of a cache in a registry.
+pub(super) fn config_of(
+    services: &Services<'_>,
+    name: &Reference,
+    manifest: &Manifest,
+) -> Result<Vec<u8>> {
     if manifest.config.size > MAX_CACHE_DOCUMENT_BYTES {
         return Err(bad_cache(format!("it is longer than {MAX_CACHE_DOCUMENT_BYTES} bytes")));
     }
@@ -227,24 +266,22 @@ fn record_mounts(
 fn record_document(
     store: &Store,
     place: &str,
-    document: CacheDocument,
+    document: &CacheDocument,
     caches: &mut KnownCaches,
 ) -> Result<()> {
     let origin = StepOrigin::of_cache(place);
     let mut known = BTreeSet::new();
-    for layer in document.layers {
-        let Some(blob) = &layer.blob else { continue };
-        if blob.media_type.layer_compression().is_none() {
-            continue;
-        }
+    let mut layers = Vec::new();
+    for layer in &document.layers {
+        let blob = layer.blob.as_ref().filter(|it| it.media_type.layer_compression().is_some());
+        let Some(blob) = blob else { continue };
         let source = LayerSource { blob: blob.clone(), place: place.to_owned() };
-        store.layer_sources().record(layer.diff_id, &source)?;
-        store.claim_layer(layer.diff_id, &layer.record())?;
+        layers.push((layer.diff_id, layer.record(), source));
         caches.layers.entry(layer.diff_id).or_insert_with(|| layer.record());
         known.insert(layer.diff_id);
     }
-    for step in document.steps.iter().filter(|step| known.contains(&step.layer)) {
-        store.steps().import(&StepRecord { origin: origin.clone(), ..step.record() })?;
-    }
-    Ok(())
+    let steps = document.steps.iter().filter(|step| known.contains(&step.layer));
+    let steps: Vec<StepRecord> =
+        steps.map(|step| StepRecord { origin: origin.clone(), ..step.record() }).collect();
+    Ok(store.import_cache(&layers, &steps)?)
 }

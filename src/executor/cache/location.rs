@@ -9,6 +9,8 @@ use crate::executor::inputs::layout_path;
 use crate::oci::Reference;
 use crate::registry::{Bucket, BucketDirectory, BucketOptions, RegistryError};
 
+use super::merge::CacheBounds;
+
 type Result<T> = std::result::Result<T, BuildError>;
 
 /// Location of a build cache.
@@ -47,6 +49,8 @@ pub struct CacheTo {
     pub mounts: Option<u64>,
     /// Compression of the layers.
     pub packing: Packing,
+    /// Bounds on what the location keeps of earlier builds.
+    pub bounds: CacheBounds,
     /// True if a cache that cannot be written is only a warning.
     pub ignore_error: bool,
 }

@@ -1,12 +1,15 @@
 //! The build cache: lookup of steps, reasons for misses, and import and export of caches elsewhere.
 
-pub(super) mod bucket;
+mod bucket_sink;
 pub(super) mod build_caches;
+mod directory_sink;
 pub(super) mod document;
 pub(super) mod explain;
 pub(super) mod export;
 pub(super) mod import;
 pub(super) mod location;
 pub(super) mod lookup;
+pub(super) mod merge;
 pub(super) mod mount_transfer;
+mod registry_sink;
 pub(super) mod step_keys;
