@@ -239,6 +239,14 @@ impl Stack {
         Ok(self.layers()?.into_iter().map(|layer| layer.diff_id).collect())
     }
 
+    /// Returns whether a finished layer of it, not of the base image, is wanted.
+    pub(in crate::executor) fn has_own_layer(&self, is_wanted: impl Fn(DiffId) -> bool) -> bool {
+        self.list().into_iter().any(|layer| match layer.done.peek() {
+            Some(Ok(done)) => !layer.pulled && is_wanted(done.diff_id),
+            Some(Err(_)) | None => false,
+        })
+    }
+
     fn list(&self) -> Vec<&Arc<StackLayer>> {
         let mut layers = Vec::new();
         let mut next = &self.top;

@@ -192,6 +192,14 @@ fn cache_whose_blobs_the_registry_removed_is_written_again() {
     scene.dockerfile = of_writer(&registry, 0);
     scene.run("one", &["--cache-to", &cache]).ok();
     registry.remove_layers("cache");
+    // The steps are found, and executed once it is known that their layers are gone.
+    let done = scene.run("lost", &["--cache-from", &cache, "-o", "lost-files"]).ok();
+    assert_eq!(made(&done).len(), 2, "{}", done.stderr);
+    assert!(!done.stderr.contains("retrying"), "{}", done.stderr);
+    assert!(scene.env.path("lost-files/own").exists());
+    let plan = ["plan", "context", "--cache-from", &cache];
+    let plan = Done::of(scene.env.command_in("planned", &plan).output().unwrap()).ok();
+    assert!(plan.stdout.contains("its layer is no longer in the store"), "{}", plan.stdout);
     scene.dockerfile = of_writer(&registry, 1);
     scene.run("two", &["--cache-to", &cache]).ok();
     let done = scene.run("three", &["--cache-from", &cache]).ok();

@@ -1,10 +1,11 @@
 //! The build caches elsewhere that one build names, and the steps that it used or made for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
+use crate::executor::stack::Stack;
 use crate::executor::{BuildError, Event, Services, chain};
 use crate::image;
 use crate::oci::{DiffId, Digest};
@@ -27,15 +28,20 @@ pub(in crate::executor) struct BuildCaches {
     used: Mutex<BTreeMap<CacheKey, StepRecord>>,
     /// Documents of registries that were imported, by the digests of their manifests.
     documents: BTreeMap<Digest, CacheDocument>,
-    /// Layers that the caches claim: true for those that a location still has. Set when the first is needed.
-    answers: OnceLock<BTreeMap<DiffId, bool>>,
+    layers: Mutex<RemoteLayers>,
     /// Set once a location of imported layers did not answer: the others are not asked then.
     is_unreachable: AtomicBool,
 }
 
-/// Number of layers up to which all that the caches claim are asked for at once. Of more, a build usually
-/// needs only some.
-const MAX_ASKED_AT_ONCE: usize = 64;
+/// What is known of layers that the store lacks.
+#[derive(Debug, Default)]
+struct RemoteLayers {
+    /// True for those that a location still has.
+    answers: BTreeMap<DiffId, bool>,
+    /// Those that steps were found with, and no location was asked for.
+    assumed: BTreeSet<DiffId>,
+}
+
 /// Number of requests for layers that are made at the same time.
 const PARALLEL_REQUESTS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 
@@ -48,7 +54,7 @@ impl BuildCaches {
             mounts: CacheMountTransfer::new(offers),
             used: Mutex::default(),
             documents,
-            answers: OnceLock::new(),
+            layers: Mutex::default(),
             is_unreachable: AtomicBool::new(false),
         }
     }
@@ -79,7 +85,8 @@ impl BuildCaches {
         Ok(store.steps().note_use(self.steps_used().into_iter().map(|step| step.definition))?)
     }
 
-    /// Returns whether a layer is in the store, or at a location that still has it.
+    /// Returns whether a layer is in the store, or probably at a location: [`Self::confirm`] asks. Steps are
+    /// looked up one after the other, and a request for each would take most of the time.
     pub(in crate::executor) fn can_have(
         &self,
         services: &Services<'_>,
@@ -88,22 +95,49 @@ impl BuildCaches {
         if services.store.has_layer(layer)? {
             return Ok(true);
         }
-        let answers = self.answers.get_or_init(|| self.ask_for_all(services));
-        Ok(answers.get(&layer).copied().unwrap_or_else(|| self.is_obtainable(services, layer)))
+        let has_source = !services.store.layer_sources().of_layer(layer)?.is_empty();
+        let mut layers = pool::lock(&self.layers);
+        match layers.answers.get(&layer) {
+            Some(answer) => Ok(*answer),
+            None if has_source => {
+                layers.assumed.insert(layer);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
     }
 
-    /// Asks for all layers that the caches claim and the store lacks, unless they are too many: the steps
-    /// of a build are looked up one after the other.
-    fn ask_for_all(&self, services: &Services<'_>) -> BTreeMap<DiffId, bool> {
-        let is_missing = |layer: &DiffId| !services.store.has_layer(*layer).unwrap_or(true);
-        let layers: Vec<DiffId> = self.known.layers.keys().copied().filter(is_missing).collect();
-        if layers.len() > MAX_ASKED_AT_ONCE {
-            return BTreeMap::new();
-        }
-        let answers = pool::map_in_order(&layers, PARALLEL_REQUESTS, |layer| {
+    /// Asks for all layers that were assumed to be at a location. Returns whether `stack` has none that is
+    /// gone.
+    pub(in crate::executor) fn confirm(&self, services: &Services<'_>, stack: &Stack) -> bool {
+        let assumed: Vec<DiffId> = pool::lock(&self.layers).assumed.iter().copied().collect();
+        let answers = pool::map_in_order(&assumed, PARALLEL_REQUESTS, |layer| {
             self.is_obtainable(services, *layer)
         });
-        layers.into_iter().zip(answers).collect()
+        let gone: BTreeSet<DiffId> = {
+            let mut layers = pool::lock(&self.layers);
+            layers.assumed.retain(|layer| !assumed.contains(layer));
+            layers.answers.extend(assumed.into_iter().zip(answers));
+            let gone = layers.answers.iter().filter(|(_, is_there)| !**is_there);
+            gone.map(|(layer, _)| *layer).collect()
+        };
+        pool::lock(&self.used).retain(|_, step| !gone.contains(&step.layer));
+        !self.has_gone_layer(services, stack)
+    }
+
+    /// Returns whether the stack has a layer that is certainly gone.
+    pub(in crate::executor) fn has_gone_layer(
+        &self,
+        services: &Services<'_>,
+        stack: &Stack,
+    ) -> bool {
+        let layers = pool::lock(&self.layers);
+        // A step that ran again may have made it.
+        let is_gone = |layer: DiffId| {
+            layers.answers.get(&layer) == Some(&false)
+                && !services.store.has_layer(layer).unwrap_or_default()
+        };
+        layers.answers.values().any(|is_there| !is_there) && stack.has_own_layer(is_gone)
     }
 
     /// Returns whether a location still has a layer. The first that does not answer is reported.

@@ -115,6 +115,7 @@ impl<'a> StepCache<'a> {
             log("hit");
             return Ok(Lookup::Cached(found));
         }
+        self.confirm(stack)?;
         let lock = self.services.store.lock_step(keys.definition).map_err(BuildError::from)?;
         // The previous holder of the lock may have executed the step.
         if let Some(found) = self.find(keys, stack)? {
@@ -127,7 +128,19 @@ impl<'a> StepCache<'a> {
         Ok(Lookup::Claimed(Claim { keys, duration_ms: AtomicU64::new(0), _lock: lock }))
     }
 
-    /// Looks a step up without claiming it.
+    /// Checks that the layers of a stack which the store lacks are still at their locations.
+    ///
+    /// # Errors
+    /// [`BuildError::LostLayers`]: looked up again, the steps are not found.
+    pub(in crate::executor) fn confirm(&self, stack: &Stack) -> Result<()> {
+        if self.caches.confirm(self.services, stack) {
+            return Ok(());
+        }
+        self.finished().retain(|_, known| !self.caches.has_gone_layer(self.services, known));
+        Err(Failure::new(BuildError::LostLayers))
+    }
+
+    /// Looks a step up without claiming it. Layers of other locations are not confirmed.
     pub(in crate::executor) fn find(
         &self,
         keys: &StepKeys,

@@ -155,6 +155,9 @@ pub enum BuildError {
         /// Error of the last attempt.
         source: Box<ExportError>,
     },
+    /// Steps were found whose layers are gone from the locations of the caches.
+    #[error("layers of cached steps are gone")]
+    LostLayers,
     /// A request to a bucket failed.
     #[error("cannot use {place}")]
     Bucket {
@@ -247,6 +250,7 @@ impl BuildError {
             | Self::Export(_)
             | Self::Cache { .. }
             | Self::CachedLayer { .. }
+            | Self::LostLayers
             | Self::Bucket { .. }
             | Self::BadCache { .. }
             | Self::Stopped
@@ -327,6 +331,7 @@ impl BuildError {
             | Self::Export(_)
             | Self::Cache { .. }
             | Self::CachedLayer { .. }
+            | Self::LostLayers
             | Self::Bucket { .. }
             | Self::BadCache { .. }
             | Self::Stopped

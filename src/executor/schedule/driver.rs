@@ -233,7 +233,13 @@ impl<'a> Driver<'a> {
         stage: &'scope PlannedStage,
     ) -> Result<()> {
         let done = self.state.stage_slot(number).fill(|| {
-            let done = self.stage_steps(scope, number, stage);
+            let mut done = self.stage_steps(scope, number, stage);
+            // Each time at least one layer more is known to be gone.
+            while let Err(error) = &done
+                && matches!(**error, BuildError::LostLayers)
+            {
+                done = self.stage_steps(scope, number, stage);
+            }
             done.inspect_err(|_error| self.state.services.cancel.fail())
         });
         done.map(drop)
@@ -260,6 +266,7 @@ impl<'a> Driver<'a> {
                 history.push(StageHistory { line: line.clone(), layer });
             }
         }
+        self.state.steps.confirm(&stack)?;
         Ok(StageResult { number, stack, history: Arc::new(history) })
     }
 
@@ -311,7 +318,9 @@ impl<'a> Driver<'a> {
         };
         let outcome = match &made {
             Ok((_, outcome)) => *outcome,
-            Err(error) if error.is_cancelled() => Outcome::Cancelled,
+            Err(error) if error.is_cancelled() || matches!(**error, BuildError::LostLayers) => {
+                Outcome::Cancelled
+            }
             Err(_) => Outcome::Failed,
         };
         match &made {

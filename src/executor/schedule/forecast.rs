@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::diag::Span;
 use crate::plan::{
-    self, Base, CopyFrom, ImageRequest, Operation, OperationKey, PlannedStage, RunMount,
+    self, Base, CopyFrom, ImageRequest, Operation, OperationKey, Plan, PlannedStage, RunMount,
 };
 use crate::tree::changes;
 
@@ -100,14 +100,15 @@ pub fn forecast(services: &Services<'_>, options: &BuildOptions) -> Result<Forec
     let inputs = BuildInputs::new(services, options);
     let caches = BuildCaches::new(imported);
     let (plan, images) = planning::plan(&inputs)?;
-    let state = BuildState::new(&inputs, &caches, &plan, &images);
-    let forecaster = Forecaster { state: &state };
-    let (mut ends, mut stages) = (Vec::new(), Vec::new());
-    for (number, stage) in plan.stages.iter().enumerate() {
-        let (end, forecast) = forecaster.forecast_stage(number, stage, &ends)?;
-        ends.push(end);
-        stages.push(forecast);
+    let mut state = BuildState::new(&inputs, &caches, &plan, &images);
+    let mut stages = forecast_stages(&state, &plan)?;
+    if stages.is_none() {
+        // Layers that are gone are known now.
+        state = BuildState::new(&inputs, &caches, &plan, &images);
+        stages = forecast_stages(&state, &plan)?;
     }
+    let stages = stages.ok_or(BuildError::LostLayers).map_err(Failure::new)?;
+    let forecaster = Forecaster { state: &state };
     inputs.save_hashes()?;
     let bases = plan.stages.iter().filter_map(|stage| match &stage.base {
         Base::Image(request) => Some(request),
@@ -118,6 +119,24 @@ pub fn forecast(services: &Services<'_>, options: &BuildOptions) -> Result<Forec
         pull_bytes = pull_bytes.saturating_add(forecaster.absent_bytes(image)?);
     }
     Ok(Forecast { stages, pull_bytes })
+}
+
+/// Forecasts all stages. `None` if layers of cached steps turn out to be gone.
+fn forecast_stages(state: &BuildState<'_>, plan: &Plan) -> Result<Option<Vec<ForecastStage>>> {
+    let forecaster = Forecaster { state };
+    let (mut ends, mut stages) = (Vec::new(), Vec::new());
+    for (number, stage) in plan.stages.iter().enumerate() {
+        let (end, forecast) = forecaster.forecast_stage(number, stage, &ends)?;
+        ends.push(end);
+        stages.push(forecast);
+    }
+    for end in ends {
+        match state.steps.confirm(&end.stack) {
+            Err(error) if matches!(*error, BuildError::LostLayers) => return Ok(None),
+            confirmed => confirmed?,
+        }
+    }
+    Ok(Some(stages))
 }
 
 impl Forecast {
