@@ -177,6 +177,9 @@ pub const MAX_AGENT_MESSAGE_BYTES: u32 = 256 << 10;
 /// Maximum size of a cache's document: that of a hundred thousand steps.
 pub const MAX_CACHE_DOCUMENT_BYTES: u64 = 64 << 20;
 
+/// Maximum size of a layer's listing in a cache, packed or not: two hundred thousand files.
+pub const MAX_CACHED_LISTING_BYTES: u64 = 16 << 20;
+
 // Dockerfiles.
 
 /// Maximum length of a line: what BuildKit accepts, and far more than a person writes.

@@ -150,6 +150,12 @@ impl PackedListing {
         Err(ListingError::Damaged { at: bytes.len() - rest.len() })
     }
 
+    /// Returns its encoding.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Returns the DiffId of the layer that it lists.
     #[must_use]
     pub const fn layer(&self) -> DiffId {

@@ -294,6 +294,20 @@ pub fn fetch_temporarily(
     Err(last)
 }
 
+/// Reads a blob of at most `max_bytes`. Its content is not verified here.
+///
+/// # Errors
+/// The source's error; [`ExportError::Io`] if it is longer.
+pub fn read_small_blob(registry: &Client, source: &LayerSource, max_bytes: u64) -> Result<Vec<u8>> {
+    if source.blob.size > max_bytes {
+        let error = io::Error::from(io::ErrorKind::FileTooLarge);
+        return Err(PathError::new("read a blob of", &source.place, error).into());
+    }
+    let mut bytes = Vec::new();
+    copy_to(registry, source, &mut bytes, &|_more| {})?;
+    Ok(bytes)
+}
+
 fn corrupt(source: &LayerSource, got: Digest) -> ExportError {
     let (place, want) = (source.place.clone(), source.blob.digest);
     ExportError::WrongBlob { place, want, got }

@@ -42,7 +42,9 @@ pub use bucket::{BucketUpload, send_to_bucket};
 pub use documents::{PackedImage, compression_of, pack, pack_layers};
 pub use engine::{Engine, EngineError};
 pub use error::{ExportError, ExportWarning, SkippedFiles};
-pub use fetch::{fetch_from, fetch_layer, fetch_temporarily, is_obtainable, read_remote_blob};
+pub use fetch::{
+    fetch_from, fetch_layer, fetch_temporarily, is_obtainable, read_remote_blob, read_small_blob,
+};
 pub use layout::write_artifact;
 pub use layout_reader::{LayoutError, LayoutReader};
 #[doc(hidden)]

@@ -110,6 +110,15 @@ impl CacheSink for BucketSink<'_> {
             .map_err(BuildError::Export)
     }
 
+    fn send_bytes(&self, blobs: &[(Descriptor, Vec<u8>)]) -> Result<()> {
+        for (blob, bytes) in blobs {
+            let key = self.directory.key(blob.digest);
+            let put = self.directory.bucket.put_object(self.services.registry, &key, bytes);
+            put.map_err(|source| self.cache.failed(source))?;
+        }
+        Ok(())
+    }
+
     fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>> {
         if self.version()? != over {
             return Ok(None);

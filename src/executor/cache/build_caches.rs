@@ -26,6 +26,8 @@ pub(in crate::executor) struct BuildCaches {
     pub(in crate::executor) mounts: CacheMountTransfer,
     /// All steps of this build that have a layer, executed or found.
     used: Mutex<BTreeMap<CacheKey, StepRecord>>,
+    /// Layers of the base images.
+    bases: Mutex<BTreeSet<DiffId>>,
     /// Documents of registries that were imported, by the digests of their manifests.
     documents: BTreeMap<Digest, CacheDocument>,
     layers: Mutex<RemoteLayers>,
@@ -53,6 +55,7 @@ impl BuildCaches {
             known,
             mounts: CacheMountTransfer::new(offers),
             used: Mutex::default(),
+            bases: Mutex::default(),
             documents,
             layers: Mutex::default(),
             is_unreachable: AtomicBool::new(false),
@@ -65,6 +68,16 @@ impl BuildCaches {
         manifest: Digest,
     ) -> Option<&CacheDocument> {
         self.documents.get(&manifest)
+    }
+
+    /// Notes the layers of a base image.
+    pub(in crate::executor) fn note_base(&self, layers: impl IntoIterator<Item = DiffId>) {
+        pool::lock(&self.bases).extend(layers);
+    }
+
+    /// Returns the layers of the base images.
+    pub(in crate::executor) fn base_layers(&self) -> BTreeSet<DiffId> {
+        pool::lock(&self.bases).clone()
     }
 
     /// Notes a step that this build executed or found.

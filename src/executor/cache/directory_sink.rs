@@ -84,6 +84,14 @@ impl CacheSink for DirectorySink<'_> {
         image::pack_layers(self.services.store, layers, self.options).map_err(BuildError::Export)
     }
 
+    /// Puts them into the store, from which the write takes all blobs.
+    fn send_bytes(&self, blobs: &[(Descriptor, Vec<u8>)]) -> Result<()> {
+        for (_, bytes) in blobs {
+            self.services.store.put_blob(bytes)?;
+        }
+        Ok(())
+    }
+
     fn write(&self, document: &CacheDocument, _over: Option<Digest>) -> Result<Option<Digest>> {
         let bytes = document.to_bytes();
         let config = Descriptor::of(MediaType::from(MEDIA_TYPE.to_owned()), &bytes);

@@ -10,6 +10,8 @@ use crate::plan::CacheKey;
 use crate::store::{CacheArchive, LayerRecord, StepOrigin, StepRecord};
 use crate::tree::ContentDigest;
 
+use super::listings::CachedListing;
+
 /// Media type of the document, which takes the place of an image's config in the manifest.
 pub(in crate::executor) const MEDIA_TYPE: &str = "application/vnd.rbuild.cache.v1+json";
 /// Member of an image's config that contains an inline cache.
@@ -20,6 +22,9 @@ pub(in crate::executor) const CONFIG_MEMBER: &str = "rbuild.cache.v1";
 pub(in crate::executor) struct CacheDocument {
     pub(in crate::executor) layers: Vec<CachedLayer>,
     pub(in crate::executor) steps: Vec<CachedStep>,
+    /// Listings of layers, also of base images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::executor) listings: Vec<CachedListing>,
     /// Directories of `RUN --mount=type=cache`, by id and key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::executor) mounts: Vec<CachedMount>,
@@ -81,20 +86,26 @@ impl CacheDocument {
     /// Returns all blobs that it names, each once.
     pub(in crate::executor) fn blobs(&self) -> Vec<Descriptor> {
         let layers = self.layers.iter().filter_map(|layer| layer.blob.as_ref());
-        let blobs = layers.chain(self.mounts.iter().map(|mount| &mount.archive.blob));
+        let listings = self.listings.iter().filter_map(|listing| listing.blob.as_ref());
+        let archives = self.mounts.iter().map(|mount| &mount.archive.blob);
+        let blobs = layers.chain(listings).chain(archives);
         let mut known = BTreeSet::new();
         blobs.filter(|blob| known.insert(blob.digest)).cloned().collect()
     }
 
     /// Removes what needs one of these blobs. Returns whether there was any.
     pub(in crate::executor) fn remove_blobs(&mut self, gone: &BTreeSet<Digest>) -> bool {
-        let before = (self.layers.len(), self.mounts.len());
+        let n_entries = |document: &Self| {
+            document.layers.len() + document.listings.len() + document.mounts.len()
+        };
+        let before = n_entries(self);
         let is_gone = |blob: &Descriptor| gone.contains(&blob.digest);
         self.layers.retain(|layer| !layer.blob.as_ref().is_some_and(is_gone));
+        self.listings.retain(|listing| !listing.blob.as_ref().is_some_and(is_gone));
         self.mounts.retain(|mount| !is_gone(&mount.archive.blob));
         let left: BTreeSet<DiffId> = self.layers.iter().map(|layer| layer.diff_id).collect();
         self.steps.retain(|step| left.contains(&step.layer));
-        before != (self.layers.len(), self.mounts.len())
+        before != n_entries(self)
     }
 
     /// Removes times. Durations would change every image with an inline cache; creation times would
@@ -260,6 +271,7 @@ mod tests {
         let document = CacheDocument {
             layers: vec![cached],
             steps: vec![CachedStep::new(&step)],
+            listings: Vec::new(),
             mounts: vec![CachedMount::new("go".to_owned(), key(10), archive)],
         };
         let json = serde_json::to_vec(&document).unwrap();

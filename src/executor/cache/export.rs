@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use crate::executor::{BuildError, BuildOptions, Outcome, Services};
 use crate::image::{self, ExportOptions, ImageLayer};
 use crate::oci::{Descriptor, DiffId, Digest};
-use crate::store::{CacheArchive, LayerSource, StepRecord};
+use crate::store::{CacheArchive, LayerSource, StepRecord, Store};
 
 use super::bucket_sink::BucketSink;
 use super::build_caches::BuildCaches;
 use super::directory_sink::DirectorySink;
 use super::document::{CacheDocument, CachedLayer, CachedMount, CachedStep, bad_cache};
 use super::import::{check_reachable, ignore_if_allowed};
+use super::listings::CachedListing;
 use super::location::{CacheLocation, CacheTo, store_place};
 use super::merge::merge;
 use super::mount_transfer as transfer;
@@ -93,6 +94,9 @@ pub(super) trait CacheSink {
     /// Ensures that the location has the layers, and returns their blobs.
     fn send(&self, layers: &[ImageLayer]) -> Result<Vec<Descriptor>>;
 
+    /// Ensures that the location has small blobs that are probably new.
+    fn send_bytes(&self, blobs: &[(Descriptor, Vec<u8>)]) -> Result<()>;
+
     /// Writes a document, whose blobs are there, in place of the version `over`, and returns its version.
     /// `None` if another version was found: nothing is written then.
     fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>>;
@@ -131,7 +135,8 @@ fn export_one(
     let mut ours = document(services, caches, steps)?;
     ours.mounts = mounts;
     let options = ExportOptions::of_layers(cache.packing, build.jobs);
-    let export = CacheExport { caches, cache, ours: &ours, now_s: build.now_s };
+    let (store, now_s) = (services.store, build.now_s);
+    let export = CacheExport { store, caches, cache, ours: &ours, now_s };
     match &cache.place {
         CacheLocation::Registry(name) => {
             export.run(&RegistrySink { services, name, options: &options })?;
@@ -157,6 +162,7 @@ fn export_one(
 
 /// The export of one document to one location.
 struct CacheExport<'a> {
+    store: &'a Store,
     caches: &'a BuildCaches,
     cache: &'a CacheTo,
     ours: &'a CacheDocument,
@@ -167,7 +173,7 @@ impl CacheExport<'_> {
     /// Merges the document with what other builds wrote to the location. Writes nothing if the location has
     /// all of it.
     fn run(&self, sink: &dyn CacheSink) -> Result<()> {
-        let mut sent = BTreeMap::new();
+        let mut sent = SentParts::default();
         let mut absent: Option<BTreeSet<Digest>> = None;
         for attempt in 1..=MAX_ATTEMPTS {
             let version = sink.version()?;
@@ -176,7 +182,8 @@ impl CacheExport<'_> {
                 absent = Some(sink.absent(&theirs.blobs()).into_iter().collect());
             }
             let is_complete = absent.as_ref().is_none_or(|absent| !theirs.remove_blobs(absent));
-            let ours = self.with_blobs(sink, &theirs, &mut sent)?;
+            let mut ours = self.with_blobs(sink, &theirs, &mut sent.layers)?;
+            ours.listings = self.listings(sink, &theirs, &mut sent.listings)?;
             let merged = merge(ours, theirs.clone(), &self.cache.bounds, self.now_s);
             if version.is_some() && is_complete && merged == theirs {
                 return Ok(());
@@ -203,6 +210,33 @@ impl CacheExport<'_> {
             }
         }
         Err(bad_cache(format!("other builds replaced it {MAX_ATTEMPTS} times meanwhile")))
+    }
+
+    /// Returns the listings of our layers and of the base images, as far as they are known. Sends those that
+    /// the location lacks.
+    fn listings(
+        &self,
+        sink: &dyn CacheSink,
+        theirs: &CacheDocument,
+        sent: &mut BTreeMap<DiffId, CachedListing>,
+    ) -> Result<Vec<CachedListing>> {
+        let layers = self.ours.layers.iter().map(|layer| layer.diff_id);
+        let layers: BTreeSet<DiffId> = layers.chain(self.caches.base_layers()).collect();
+        let there: BTreeMap<DiffId, &CachedListing> =
+            theirs.listings.iter().map(|listing| (listing.diff_id, listing)).collect();
+        let (mut listings, mut blobs) = (Vec::new(), Vec::new());
+        for layer in layers {
+            if let Some(known) = there.get(&layer).copied().or_else(|| sent.get(&layer)) {
+                listings.push(known.used_at(self.now_s));
+            } else if let Some((listing, packed)) = CachedListing::of(self.store, layer, self.now_s)
+            {
+                blobs.extend(listing.blob.clone().zip(packed));
+                listings.push(listing);
+            }
+        }
+        sink.send_bytes(&blobs)?;
+        sent.extend(listings.iter().map(|listing| (listing.diff_id, listing.clone())));
+        Ok(listings)
     }
 
     /// Returns the document at the location, which the import may have read already.
@@ -254,6 +288,13 @@ impl CacheExport<'_> {
         }
         Ok(ours)
     }
+}
+
+/// What earlier attempts sent.
+#[derive(Default)]
+struct SentParts {
+    layers: BTreeMap<DiffId, Descriptor>,
+    listings: BTreeMap<DiffId, CachedListing>,
 }
 
 /// Returns a pause that differs between processes.

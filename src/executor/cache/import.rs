@@ -19,6 +19,7 @@ use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
 use super::bucket_sink;
 use super::document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE, bad_cache};
+use super::listings::ClaimedListing;
 use super::location::{CacheFrom, CacheLocation, store_place};
 use super::mount_transfer::{MountOffer, MountOffers};
 
@@ -33,6 +34,8 @@ pub(in crate::executor) struct KnownCaches {
     pub(in crate::executor) places: BTreeSet<String>,
     /// What the caches claim about layers. The first claim about a layer counts.
     pub(in crate::executor) layers: BTreeMap<DiffId, LayerRecord>,
+    /// Listings that the caches have. The first of a layer counts.
+    pub(in crate::executor) listings: BTreeMap<DiffId, ClaimedListing>,
 }
 
 /// The documents of all caches that could be read.
@@ -279,6 +282,10 @@ fn record_document(
         layers.push((layer.diff_id, layer.record(), source));
         caches.layers.entry(layer.diff_id).or_insert_with(|| layer.record());
         known.insert(layer.diff_id);
+    }
+    for listing in &document.listings {
+        let claim = || ClaimedListing::new(listing.clone(), place.to_owned());
+        caches.listings.entry(listing.diff_id).or_insert_with(claim);
     }
     let steps = document.steps.iter().filter(|step| known.contains(&step.layer));
     let steps: Vec<StepRecord> =

@@ -7,6 +7,7 @@ use crate::oci::DiffId;
 use crate::plan::CacheKey;
 
 use super::document::{CacheDocument, CachedLayer, CachedMount, CachedStep};
+use super::listings::CachedListing;
 
 /// Age in seconds from which the time of the last use is written again. Otherwise each build would write
 /// another document.
@@ -66,10 +67,17 @@ pub(super) fn merge(
         }
     }
     kept.sort_by_key(CachedStep::definition);
+    let mut listings = merged_listings(ours.listings, theirs.listings, now_s);
+    // A layer that no step has is one of a base image.
+    listings.retain(|listing| match layers.contains_key(&listing.diff_id) {
+        true => kept_layers.contains(&listing.diff_id),
+        false => listing.used >= oldest_s,
+    });
     let layers = layers.into_values().filter(|layer| kept_layers.contains(&layer.diff_id));
     CacheDocument {
         layers: layers.collect(),
         steps: kept,
+        listings,
         mounts: merged_mounts(ours.mounts, theirs.mounts, bounds, now_s),
     }
 }
@@ -106,6 +114,25 @@ fn merged_layers(
         }
     }
     layers
+}
+
+/// Returns the listings, ours if both have one.
+fn merged_listings(
+    ours: Vec<CachedListing>,
+    theirs: Vec<CachedListing>,
+    now_s: i64,
+) -> Vec<CachedListing> {
+    let mut listings: BTreeMap<DiffId, CachedListing> =
+        theirs.into_iter().map(|listing| (listing.diff_id, listing)).collect();
+    for listing in ours {
+        let known = listings.get(&listing.diff_id).filter(|known| {
+            listing.is_same(known) && now_s.saturating_sub(known.used) < USE_RESOLUTION_S
+        });
+        if known.is_none() {
+            listings.insert(listing.diff_id, listing);
+        }
+    }
+    listings.into_values().collect()
 }
 
 /// Returns the directories, ours in place of theirs.

@@ -7,6 +7,7 @@ pub(super) mod document;
 pub(super) mod explain;
 pub(super) mod export;
 pub(super) mod import;
+pub(super) mod listings;
 pub(super) mod location;
 pub(super) mod lookup;
 pub(super) mod merge;

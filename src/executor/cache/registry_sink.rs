@@ -58,6 +58,14 @@ impl CacheSink for RegistrySink<'_> {
             .map_err(BuildError::Export)
     }
 
+    fn send_bytes(&self, blobs: &[(Descriptor, Vec<u8>)]) -> Result<()> {
+        let send = |(blob, bytes): &(Descriptor, Vec<u8>)| {
+            image::push_bytes(self.services.registry, self.name, blob, bytes)
+        };
+        let sent = pool::map_in_order(blobs, PARALLEL_REQUESTS, send);
+        sent.into_iter().collect::<std::result::Result<(), _>>().map_err(BuildError::Export)
+    }
+
     /// Sends the document first: between the last look at the version and the manifest is nothing else.
     fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>> {
         let bytes = document.to_bytes();

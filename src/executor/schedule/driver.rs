@@ -285,6 +285,8 @@ impl<'a> Driver<'a> {
             }
             Base::Image(request) => {
                 let services = self.state.services;
+                let layers = self.state.images.get(request).layers();
+                self.state.caches.note_base(layers.map(|(layer, _)| layer));
                 let from = format!("FROM {}", request.name);
                 let step = services.start_at(StepPlace::of(stage, None, from));
                 services.finish(step, Outcome::Cached);
