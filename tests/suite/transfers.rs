@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::byte_counter::ByteCounter;
 use crate::support::env::{Done, Env};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::DockerRegistry;
@@ -98,6 +99,47 @@ fn nothing_goes_up_that_the_registry_has() {
     assert_eq!(made(&source).len(), 3, "{}", source.stderr);
     // The config, two layers, and the document: the copied tool is the same as before.
     requests.sends(4, 0);
+}
+
+/// Bytes of a job for the heads of requests and for documents.
+const OVERHEAD_BYTES: u64 = 60_000;
+
+#[test]
+fn no_byte_goes_twice() {
+    let (env, registry) = (Env::new(), DockerRegistry::open());
+    env.base();
+    let counter = ByteCounter::new(registry.host());
+    let host = counter.host();
+    env.build("FROM base:1\n", &["-t", &format!("{host}/base:1"), "--push"]).ok();
+    let base_bytes = counter.take().0;
+    env.write("Dockerfile", DOCKERFILE.replace("base:1", &format!("{host}/base:1")));
+    let cache = format!("type=registry,ref={host}/cache:1");
+    let (app, to) = (format!("{host}/app:1"), format!("{cache},mode=max"));
+    let args =
+        ["build", "context", "-t", &app, "--push", "--cache-from", &cache, "--cache-to", &to];
+    // The layer of 12 MB that the last step of `source` mounts.
+    for (job, file, mounted_bytes) in
+        [("cold", "content\n", 0), ("unchanged", "content\n", 0), ("source", "other\n", 12_000_000)]
+    {
+        env.write("file", file);
+        let before = registry.blobs();
+        Done::of(env.command_in(job, &args).output().unwrap()).ok();
+        let (up, down) = counter.take();
+        let new_bytes: u64 = registry
+            .blobs()
+            .into_iter()
+            .filter(|(digest, _)| !before.contains_key(digest))
+            .map(|(_, n_bytes)| n_bytes)
+            .sum();
+        assert!(new_bytes > 12_000_000 || job != "cold", "{new_bytes}");
+        let range = new_bytes..new_bytes + OVERHEAD_BYTES;
+        assert!(
+            range.contains(&up) || new_bytes == 0 && up < OVERHEAD_BYTES,
+            "{job}: {up} {range:?}"
+        );
+        let needed = mounted_bytes + if job == "unchanged" { 0 } else { base_bytes };
+        assert!(down < needed + OVERHEAD_BYTES, "{job}: {down} of {needed} bytes went down");
+    }
 }
 
 #[test]

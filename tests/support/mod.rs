@@ -1,6 +1,7 @@
 //! Shared by all tests: fixtures and the programs that they need.
 
 pub(crate) mod browser;
+pub(crate) mod byte_counter;
 pub(crate) mod certificates;
 pub(crate) mod container;
 pub(crate) mod earley;

@@ -100,6 +100,17 @@ impl DockerRegistry {
         Some(Self { child, host: address.to_string(), directory })
     }
 
+    /// Returns the sizes of all blobs by digest, manifests included.
+    pub(crate) fn blobs(&self) -> BTreeMap<String, u64> {
+        let all = walkdir::WalkDir::new(self.directory.path()).into_iter().map(Result::unwrap);
+        let data = all.filter(|entry| entry.file_name() == "data" && entry.file_type().is_file());
+        let size = |entry: walkdir::DirEntry| {
+            let parent = entry.path().parent()?.file_name()?.to_str()?.to_owned();
+            Some((parent, entry.metadata().ok()?.len()))
+        };
+        data.filter_map(size).collect()
+    }
+
     /// Removes all layers of a repository, as its garbage collection might. Their documents stay.
     pub(crate) fn remove_layers(&self, repository: &str) {
         let top = find_below(self.directory.path(), "repositories").unwrap();
