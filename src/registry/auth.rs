@@ -81,6 +81,22 @@ impl Scope {
         Self(vec![format!("repository:{repository}:pull,push")])
     }
 
+    /// Returns whether a token for this scope grants all of `other`.
+    fn includes(&self, other: &Self) -> bool {
+        let granted = |text: &String| self.0.iter().any(|own| covers(own, text));
+        other.0.iter().all(granted)
+    }
+
+    /// Adds the access of `other`.
+    fn add(&mut self, other: &Self) {
+        for text in &other.0 {
+            if !self.0.iter().any(|own| covers(own, text)) {
+                self.0.retain(|own| !covers(text, own));
+                self.0.push(text.clone());
+            }
+        }
+    }
+
     /// Adds read access to `repository`, to mount a blob from it.
     pub(super) fn and_pull(mut self, repository: &str) -> Self {
         self.0.push(format!("repository:{repository}:pull"));
@@ -105,12 +121,48 @@ pub(super) struct Authenticator {
     challenges: Mutex<BTreeMap<String, Challenge>>,
     /// Tokens by origin and scope.
     tokens: Mutex<BTreeMap<(String, Scope), TokenSlot>>,
+    /// The access that will be needed, by origin: one token grants all of it. `None` if such a token was
+    /// refused.
+    expected: Mutex<BTreeMap<String, Option<Scope>>>,
 }
 
 impl Authenticator {
     pub(super) fn new(credentials: Credentials) -> Self {
-        let (challenges, tokens) = (Mutex::new(BTreeMap::new()), Mutex::new(BTreeMap::new()));
-        Self { credentials, challenges, tokens }
+        let challenges = Mutex::default();
+        let (tokens, expected) = (Mutex::default(), Mutex::default());
+        Self { credentials, challenges, tokens, expected }
+    }
+
+    /// Adds to the access that will be needed. A token that grants it serves every request that needs a part
+    /// of it.
+    pub(super) fn expect(&self, endpoint: &Endpoint, scope: &Scope) {
+        let mut expected = locked(&self.expected);
+        let all = expected.entry(endpoint.base.origin()).or_insert_with(|| Some(Scope::none()));
+        if let Some(all) = all {
+            all.add(scope);
+        }
+    }
+
+    /// Returns the scope of the token for a request that needs `scope`.
+    fn token_scope(&self, endpoint: &Endpoint, scope: &Scope) -> Scope {
+        let expected = locked(&self.expected);
+        let all = expected.get(&endpoint.base.origin()).and_then(Option::as_ref);
+        all.filter(|all| all.includes(scope)).unwrap_or(scope).clone()
+    }
+
+    /// Returns whether the token for `scope` grants more than that.
+    pub(super) fn has_expected(&self, endpoint: &Endpoint, scope: &Scope) -> bool {
+        self.token_scope(endpoint, scope) != *scope
+    }
+
+    /// Gives up the token for all expected access if it is the one for `scope`. Returns whether it was: a
+    /// token server may refuse a token for several repositories, or grant only a part.
+    pub(super) fn give_up_expected(&self, endpoint: &Endpoint, scope: &Scope) -> bool {
+        let has_more = self.has_expected(endpoint, scope);
+        if has_more {
+            locked(&self.expected).insert(endpoint.base.origin(), None);
+        }
+        has_more
     }
 
     /// Returns the header for a request to `endpoint`. `None` until the endpoint has sent a
@@ -125,18 +177,36 @@ impl Authenticator {
         match challenge {
             None => Ok(None),
             Some(Challenge::Basic) => self.basic(endpoint),
-            Some(Challenge::Bearer(bearer)) => {
-                let slot = self.slot(endpoint, scope);
-                let mut token = locked(&slot);
-                if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.renew_at)
-                {
-                    return Ok(Some(token.secret.clone()));
-                }
-                let fetched = self.fetch(http, endpoint, scope, &bearer)?;
+            Some(Challenge::Bearer(bearer)) => self.token(http, endpoint, scope, &bearer).map(Some),
+        }
+    }
+
+    fn token(
+        &self,
+        http: &Http,
+        endpoint: &Endpoint,
+        scope: &Scope,
+        bearer: &Bearer,
+    ) -> Result<Secret, RegistryError> {
+        let wanted = self.token_scope(endpoint, scope);
+        let slot = self.slot(endpoint, &wanted);
+        let mut token = locked(&slot);
+        if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.renew_at) {
+            return Ok(token.secret.clone());
+        }
+        match self.fetch(http, endpoint, &wanted, bearer) {
+            Ok(fetched) => {
                 let secret = fetched.secret.clone();
                 *token = Some(fetched);
-                Ok(Some(secret))
+                Ok(secret)
             }
+            Err(RegistryError::Unauthorized { .. } | RegistryError::Denied { .. })
+                if self.give_up_expected(endpoint, scope) =>
+            {
+                drop(token);
+                self.token(http, endpoint, scope, bearer)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -156,7 +226,7 @@ impl Authenticator {
         };
         locked(&self.challenges).insert(endpoint.base.origin(), challenge);
         {
-            let slot = self.slot(endpoint, scope);
+            let slot = self.slot(endpoint, &self.token_scope(endpoint, scope));
             let mut token = locked(&slot);
             if token.as_ref().is_some_and(|token| Some(&token.secret) == used) {
                 *token = None;
@@ -400,6 +470,16 @@ mod tests {
         ] {
             assert_eq!(covers(own, text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn scopes_are_added_without_what_they_include() {
+        let mut all = Scope::none();
+        all.add(&Scope::pull("a"));
+        all.add(&Scope::push("a"));
+        all.add(&Scope::pull("a").and_pull("b"));
+        assert_eq!(all.0, ["repository:a:pull,push", "repository:b:pull"]);
+        assert!(all.includes(&Scope::push("a").and_pull("b")) && !all.includes(&Scope::push("b")));
     }
 
     #[test]

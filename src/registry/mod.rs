@@ -226,10 +226,28 @@ impl Client {
         what: &str,
         mut request: Request<'_>,
     ) -> Result<Response, RegistryError> {
+        let response = self.call_with_token(endpoint, scope, what, &mut request)?;
+        // A token for several repositories may lack the access to one of them, without an error of its
+        // server.
+        let is_refused = matches!(response.status(), 401 | 403);
+        let is_repeatable = !matches!(request.body, Body::Stream { .. });
+        if is_refused && is_repeatable && self.auth.give_up_expected(endpoint, scope) {
+            return self.call_with_token(endpoint, scope, what, &mut request);
+        }
+        Ok(response)
+    }
+
+    fn call_with_token(
+        &self,
+        endpoint: &Endpoint,
+        scope: &Scope,
+        what: &str,
+        request: &mut Request<'_>,
+    ) -> Result<Response, RegistryError> {
         let is_same_origin = endpoint.has_origin_of(&request.url);
         let used =
             if is_same_origin { self.auth.header(&self.http, endpoint, scope)? } else { None };
-        let response = self.http.send_for(&endpoint.account, &mut request, used.as_ref())?;
+        let response = self.http.send_for(&endpoint.account, request, used.as_ref())?;
         if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
             return Ok(response);
         }
@@ -247,8 +265,11 @@ impl Client {
         }
         let mut attempts = self.retry_policy.attempts();
         loop {
-            let response = self.http.send_for(&endpoint.account, &mut request, Some(&renewed))?;
+            let response = self.http.send_for(&endpoint.account, request, Some(&renewed))?;
             if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
+                return Ok(response);
+            }
+            if self.auth.has_expected(endpoint, scope) {
                 return Ok(response);
             }
             let used = renewed;

@@ -83,6 +83,14 @@ impl Client {
         Ok(PushOutcome::Uploaded)
     }
 
+    /// Notes that the repository of `name` will be read, and written if `is_written`. One token then grants
+    /// all the access that a build needs in a registry.
+    pub fn expect_access(&self, name: &Reference, is_written: bool) {
+        let repository = name.repository();
+        let scope = if is_written { Scope::push(repository) } else { Scope::pull(repository) };
+        self.auth.expect(&Endpoint::of(name, &self.options), &scope);
+    }
+
     /// Asks `name`'s repository for a blob that will be pushed there, unless the answer is known: the push
     /// then need not ask. A failed request is ignored, since the push repeats it.
     pub fn find_before_push(&self, name: &Reference, digest: Digest) {

@@ -8,7 +8,7 @@ use crate::executor::stack::Stack;
 use crate::executor::{BuildError, BuildOptions, Services};
 use crate::limits::MAX_IMAGES_AT_ONCE;
 use crate::oci::DiffId;
-use crate::plan::{ImageRequest, Images};
+use crate::plan::{ImageLocation, ImageRequest, Images};
 use crate::pool;
 use crate::store::LayerOptions;
 
@@ -45,6 +45,9 @@ impl ImageTable {
         needs: &[(ImageRequest, Span)],
         images: &mut Images,
     ) -> Result<()> {
+        for (request, _) in needs.iter().filter(|(it, _)| it.location == ImageLocation::Registry) {
+            services.registry.expect_access(&request.name, false);
+        }
         let found = pool::map_in_order(needs, MAX_IMAGES_AT_ONCE, |(request, span)| {
             let resolved = resolve::image(services, options, request, Some(*span))?;
             let base = base_image(&resolved.config, *span)?;

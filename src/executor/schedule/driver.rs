@@ -25,8 +25,8 @@ use crate::executor::steps::run::{self, FailedRun};
 use crate::executor::steps::step_files::StepFiles;
 use crate::executor::transfer::push;
 use crate::executor::{
-    BuildError, BuildOptions, Built, Event, Failure, MadeBy, Outcome, Services, StageOutline,
-    StepPlace,
+    BuildError, BuildOptions, Built, CacheLocation, Event, Failure, MadeBy, Outcome, Services,
+    StageOutline, StepPlace,
 };
 use crate::image;
 use crate::limits::MAX_STAGES_AT_ONCE;
@@ -108,10 +108,24 @@ struct Prepared {
     planned: Result<(Plan, ImageTable)>,
 }
 
+/// Tells the registry client which repositories the build will use.
+fn expect_access(services: &Services<'_>, options: &BuildOptions) {
+    let read = options.cache_from.iter().map(|cache| (&cache.place, false));
+    for (place, is_written) in read.chain(options.cache_to.iter().map(|to| (&to.place, true))) {
+        if let CacheLocation::Registry(name) = place {
+            services.registry.expect_access(name, is_written);
+        }
+    }
+    for name in options.guarded_names.iter().chain(options.upload_ahead.iter().map(|to| &to.name)) {
+        services.registry.expect_access(name, true);
+    }
+}
+
 /// Imports the caches, plans, and checks that no index in a registry would lose platforms, all at once:
 /// most of it is waiting for registries.
 fn prepare(inputs: &BuildInputs<'_>) -> Prepared {
     let (services, options) = (inputs.services, inputs.options);
+    expect_access(services, options);
     let platforms = &options.request.platforms;
     let check = || {
         let patience = image::RegistryRetries::Once;
