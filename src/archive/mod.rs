@@ -31,7 +31,7 @@ pub use header::is_tar;
 pub(crate) use layer::LinkMetas;
 pub use layer::{HashingReader, OpenFile, write_listing, write_listing_checked};
 pub use listing::{ListingWriter, PackedListing, tar_at};
-pub use pack::{PackWriter, Packing, packer};
+pub use pack::{GZIP_VERSION, PackWriter, Packing, packer};
 pub use read_ahead::ReadAhead;
 pub use reader::TarReader;
 pub use writer::TarWriter;

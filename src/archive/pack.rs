@@ -36,6 +36,10 @@ impl Packing {
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 }
 
+/// Version of the gzip writer. It must be increased when the same content and level give other bytes:
+/// the store does not reuse blobs of other versions.
+pub const GZIP_VERSION: u32 = 2;
+
 /// The number of input bytes for a zstd worker at a time. zstd's own default, 8 MiB at level 3,
 /// needs 120 MB with two workers. The output depends on it.
 const ZSTD_JOB_BYTES: u32 = 4 << 20;
@@ -170,6 +174,12 @@ mod tests {
         bytes
     }
 
+    fn random(n_bytes: usize) -> Vec<u8> {
+        let mut bytes = vec![0; n_bytes];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
     fn pack(bytes: &[u8], packing: Packing, jobs: usize, piece: usize) -> Vec<u8> {
         let mut out = packer(Vec::new(), packing, NonZeroUsize::new(jobs).unwrap()).unwrap();
         for chunk in bytes.chunks(piece) {
@@ -181,10 +191,11 @@ mod tests {
 
     #[test]
     fn packed_bytes_are_the_same_for_any_number_of_threads_and_any_cut() {
-        let bytes = sample(3_000_000);
+        // Members of the second half are stored.
+        let bytes = [sample(2_000_000), random(1_500_000)].concat();
         for packing in [Packing::None, Packing::GZIP, Packing::ZSTD, Packing::Gzip { level: 1 }] {
             let want = pack(&bytes, packing, 1, 65_536);
-            for (jobs, piece) in [(1, 1_000_000), (2, 777), (8, 3_000_000)] {
+            for (jobs, piece) in [(1, 1_000_000), (2, 777), (8, 3_500_000)] {
                 assert!(pack(&bytes, packing, jobs, piece) == want, "{packing:?} {jobs} {piece}");
             }
         }
@@ -212,18 +223,23 @@ mod tests {
 
     #[test]
     fn bytes_that_do_not_compress_grow_by_little() {
-        let mut bytes = vec![0; 1_000_000];
-        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        let bytes = random(1_000_000);
         let packed = pack(&bytes, Packing::GZIP, 2, 4096);
         assert!(packed.len() < 1_001_000, "{}", packed.len());
     }
 
     #[test]
     fn gzip_bytes_are_pinned() {
-        let packed = pack(&sample(1_300_000), Packing::GZIP, 2, 4096);
-        assert_eq!(
-            Digest::of(&packed).hex(),
-            "6443b4675ac40baccc068abe44de70c4ff3b5c51a625ba224403f17bff711584"
-        );
+        // A commit that changes a digest increases the version.
+        assert_eq!(GZIP_VERSION, 2);
+        let mut uneven = random(1_300_000);
+        uneven.iter_mut().step_by(40).for_each(|byte| *byte = 0);
+        for (bytes, want) in [
+            (sample(1_300_000), "6443b4675ac40baccc068abe44de70c4ff3b5c51a625ba224403f17bff711584"),
+            (uneven, "1bd570587bea209fcf730f91b5afbf75e063734d598c0c257284b8daa2ca129a"),
+        ] {
+            let packed = pack(&bytes, Packing::GZIP, 2, 4096);
+            assert_eq!(Digest::of(&packed).hex(), want);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use crate::archive::{self, Packing};
+use crate::archive::{self, GZIP_VERSION, Packing};
 use crate::oci::{DiffId, LayerCompression};
 use crate::pathio::Context as _;
 
@@ -96,10 +96,18 @@ impl Store {
     }
 }
 
+/// Distance of the recorded levels of two versions of the gzip writer; levels have two digits.
+const LEVELS_PER_VERSION: u32 = 100;
+
+/// Returns the compression and level of a record. The level of gzip includes the writer's version: a
+/// blob that an earlier rbuild packed at the same level may have other bytes.
 fn compression_and_level(packing: Packing) -> (LayerCompression, i32) {
     match packing {
         Packing::None => (LayerCompression::None, 0),
-        Packing::Gzip { level } => (LayerCompression::Gzip, i32::try_from(level).unwrap_or(9)),
+        Packing::Gzip { level } => {
+            let level = level.saturating_add(GZIP_VERSION * LEVELS_PER_VERSION);
+            (LayerCompression::Gzip, i32::try_from(level).unwrap_or(i32::MAX))
+        }
         Packing::Zstd { level } => (LayerCompression::Zstd, level),
     }
 }

@@ -60,7 +60,8 @@ pub struct PackedRecord {
     pub blob: Digest,
     /// Compression of the blob.
     pub compression: LayerCompression,
-    /// Compression level; -1 if another program compressed it.
+    /// Compression level, for gzip with the version of the writer; -1 if another program compressed
+    /// it.
     pub level: i32,
     /// Length of the blob.
     pub bytes: u64,

@@ -769,3 +769,19 @@ fn other_files_are_not_loaded_as_images() {
     manifest["layers"] = Value::Array(Vec::new());
     check(&manifest.to_string(), "the manifest DIGEST has 0 layers, but its config 1");
 }
+
+#[test]
+fn blob_of_another_version_of_the_gzip_writer_is_not_used() {
+    let fixture = Fixture::new();
+    let layer = fixture.layer(vec![file("f", "text")], Representation::Tar).diff_id;
+    let packed = fixture.store.pack(layer, Packing::GZIP, jobs(1)).unwrap();
+    let found = || fixture.store.find_packed(layer, Packing::GZIP).unwrap();
+    assert_eq!(found(), Some(packed.clone()));
+    // As the first version recorded it.
+    let index = rusqlite::Connection::open(fixture.path("store").join("index.db")).unwrap();
+    assert_eq!(index.execute("UPDATE packed SET level = 4", []).unwrap(), 1);
+    assert_eq!(found(), None);
+    // This content has the same bytes in both versions.
+    assert_eq!(fixture.store.pack(layer, Packing::GZIP, jobs(1)).unwrap(), packed);
+    assert_eq!(found(), Some(packed));
+}
