@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::byte_counter::ByteCounter;
+use crate::support::certificates::{TokenRule, TokenServer};
 use crate::support::env::{Done, Env};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::DockerRegistry;
@@ -157,6 +158,33 @@ fn layers_go_up_while_later_steps_run_unless_they_are_to_go_up_late() {
         assert_eq!(sent.count(), usize::from(goes_up), "{push}: {lines:#?}");
         let named = lines.iter().any(|line| line.starts_with("PUT /v2/app/manifests/"));
         assert!(!named, "{push}: {lines:#?}");
+    }
+}
+
+#[test]
+fn one_token_serves_a_build_unless_the_server_grants_less() {
+    for (rule, most) in
+        [(TokenRule::All, 2), (TokenRule::GrantsFirst, 12), (TokenRule::RefusesSeveral, 12)]
+    {
+        let tokens = TokenServer::with_rule(rule);
+        let registry = DockerRegistry::with_tokens(&tokens);
+        let env = Env::new();
+        env.base();
+        let host = registry.host();
+        env.build("FROM base:1\n", &["-t", &format!("{host}/base:1"), "--push"]).ok();
+        env.write("Dockerfile", DOCKERFILE.replace("base:1", &format!("{host}/base:1")));
+        env.write("file", "content\n");
+        let cache = format!("type=registry,ref={host}/cache:1");
+        let (app, to) = (format!("{host}/app:1"), format!("{cache},mode=max,ignore-error=false"));
+        for job in ["cold", "unchanged"] {
+            let before = tokens.n_tokens();
+            let args = ["-t", &app, "--push", "--cache-from", &cache, "--cache-to", &to];
+            let all = [&["build", "context"], &args[..]].concat();
+            let done = Done::of(env.command_in(job, &all).output().unwrap()).ok();
+            assert_eq!(made(&done).is_empty(), job == "unchanged", "{}", done.stderr);
+            let n_tokens = tokens.n_tokens() - before;
+            assert!(n_tokens <= most, "{rule:?}, {job}: {n_tokens} tokens");
+        }
     }
 }
 

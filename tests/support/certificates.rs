@@ -97,24 +97,45 @@ pub(crate) struct TokenServer {
 pub(crate) const ISSUER: &str = "tests";
 pub(crate) const SERVICE: &str = "registry.test";
 
+/// Answer of a token server to a request for several scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenRule {
+    /// A token for all of them.
+    All,
+    /// A token for the first.
+    GrantsFirst,
+    /// Status 403.
+    RefusesSeveral,
+}
+
 impl TokenServer {
     pub(crate) fn new() -> Self {
-        Self::behind(None)
+        Self::behind(None, TokenRule::All)
+    }
+
+    /// Starts a server that grants no more than one scope at a time.
+    pub(crate) fn with_rule(rule: TokenRule) -> Self {
+        Self::behind(None, rule)
     }
 
     /// Starts a server that uses TLS with this certificate.
     pub(crate) fn with_tls(certified: &Certified) -> Self {
-        Self::behind(Some(certified))
+        Self::behind(Some(certified), TokenRule::All)
     }
 
-    fn behind(tls: Option<&Certified>) -> Self {
+    fn behind(tls: Option<&Certified>, rule: TokenRule) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params(&["tokens.test"]).self_signed(&key).unwrap();
         let chain = STANDARD.encode(certificate.der());
         let pkcs8 = key.serialize_der();
         let server = Scripted::new(move |request, n_before| {
             let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8);
-            let token = token(request, n_before, &chain, &signer.unwrap());
+            let n_scopes = request.target.matches("scope=").count();
+            if rule == TokenRule::RefusesSeveral && n_scopes > 1 {
+                return Answer::new(403, "");
+            }
+            let n_granted = if rule == TokenRule::All { usize::MAX } else { 1 };
+            let token = token(request, n_before, n_granted, &chain, &signer.unwrap());
             Answer::new(200, json!({ "token": token, "expires_in": 300 }).to_string())
         });
         let realm = match tls {
@@ -140,11 +161,18 @@ impl TokenServer {
     }
 }
 
-/// Returns a JSON Web Token that grants what the request's `scope`s ask for.
-fn token(request: &Request, number: usize, chain: &str, signer: &EcdsaKeyPair) -> String {
+/// Returns a JSON Web Token that grants the first `n_granted` scopes of the request.
+fn token(
+    request: &Request,
+    number: usize,
+    n_granted: usize,
+    chain: &str,
+    signer: &EcdsaKeyPair,
+) -> String {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
     let scopes = query.split('&').filter_map(|pair| pair.strip_prefix("scope="));
     let access: Vec<Value> = scopes
+        .take(n_granted)
         .map(|scope| {
             let mut words = scope.split(':');
             let (kind, name) = (words.next().unwrap(), words.next().unwrap());
