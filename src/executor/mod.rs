@@ -18,6 +18,7 @@ mod event;
 mod inputs;
 mod mounts;
 mod options;
+mod outline;
 mod planned_step;
 mod reason;
 mod schedule;

@@ -2,15 +2,16 @@
 //! next step runs on it.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use crate::oci::DiffId;
 use crate::plan::Chain;
 use crate::pool;
 use crate::sandbox;
 use crate::store::{FlatDirectory, LowerDirectory, StepOrigin, Store, StoredLayer};
-use crate::tree::{ContentDigest, Tree};
+use crate::tree::{ContentDigest, Entry, Tree};
 
+use super::outline::Outline;
 use super::slot::Slot;
 use super::{BuildError, Failure};
 
@@ -68,9 +69,13 @@ pub(in crate::executor) struct StackLayer {
     /// Chain of the operations that made this stack, independent of their results.
     definition: Chain,
     done: Slot<StoredLayer>,
+    /// The changes that a RUN left, once they are listed. The list is freed when the layer is hashed.
+    listed: Slot<Weak<Vec<Entry>>>,
     mounted: Mutex<Mounted>,
     content: OnceLock<Chain>,
     tree: OnceLock<Tree>,
+    /// This layer and all below it, if one of them was not hashed yet when they were needed.
+    outline: Mutex<Option<Outline>>,
     /// True for a layer of a base image, whose name by content is its DiffID.
     pulled: bool,
     /// True if it, or a layer below it, was made in this build.
@@ -95,6 +100,13 @@ struct Mounted {
 enum MountPart<'a> {
     Layer(&'a Arc<StackLayer>),
     Flat(&'a Arc<StackLayer>, LayerDirectory),
+}
+
+/// The files that a layer adds to an outline.
+enum LayerFiles {
+    Stored(StoredLayer),
+    /// Not hashed yet: the contents of the listed files are in the directory.
+    Listed(Arc<Vec<Entry>>, LowerDirectory),
 }
 
 /// The origin of a layer.
@@ -160,12 +172,14 @@ impl Stack {
             parent: self.clone(),
             definition: self.definition().push(definition),
             done,
+            listed: Slot::new(),
             mounted: Mutex::new(Mounted {
                 directory: directory.map(LayerDirectory::new),
                 ..Mounted::default()
             }),
             content: OnceLock::new(),
             tree: OnceLock::new(),
+            outline: Mutex::default(),
             pulled: kind == LayerOrigin::Pulled,
             is_fresh: kind == LayerOrigin::Made || self.is_fresh(),
             origin: self.origin().and(origin),
@@ -173,13 +187,19 @@ impl Stack {
         Self { top: Some(Arc::new(layer)) }
     }
 
-    /// Sets the top layer to the result of `work`. Threads that wait for it receive the error, too.
-    pub(in crate::executor) fn finish_top(
+    /// Sets the top layer to the result of `store`, which hashes `files`; first, `list` lists what changed.
+    /// Threads that wait receive the errors, too.
+    pub(in crate::executor) fn finish_top<F>(
         &self,
-        work: impl FnOnce() -> Result<StoredLayer, Failure>,
+        files: &mut F,
+        list: impl FnOnce(&mut F) -> Result<Weak<Vec<Entry>>, Failure>,
+        store: impl FnOnce(&mut F) -> Result<StoredLayer, Failure>,
     ) {
         if let Some(top) = &self.top {
-            drop(top.done.fill(work));
+            let _result = top.done.fill(|| {
+                top.listed.fill(|| list(files))?;
+                store(files)
+            });
         }
     }
 
@@ -217,6 +237,21 @@ impl Stack {
             chain = *layer.content.get_or_init(|| chain.push(own.as_bytes()));
         }
         Ok(chain)
+    }
+
+    /// Returns the height of the stack above and including the lowest layer that is not finished; 0 if all
+    /// are.
+    pub(in crate::executor) fn pending_height(&self) -> usize {
+        let (mut height, mut pending) = (0, 0);
+        let mut next = &self.top;
+        while let Some(layer) = next.as_ref().filter(|layer| layer.content.get().is_none()) {
+            height += 1;
+            if layer.done.peek().is_none() {
+                pending = height;
+            }
+            next = &layer.parent.top;
+        }
+        pending
     }
 
     /// Returns the top layer; waits for it.
@@ -296,7 +331,7 @@ impl Stack {
 
     /// Returns the finished layers from which no file tree was made in this build.
     pub(in crate::executor) fn without_tree(&self) -> Vec<(StoredLayer, Arc<StackLayer>)> {
-        self.finished(|layer| layer.tree.get().is_none())
+        self.finished(|layer| layer.tree.get().is_none() && layer.outline().is_none())
     }
 
     fn finished(
@@ -343,10 +378,41 @@ impl Stack {
             let done = layer.done.wait()?;
             prepare(&done)?;
             tree.apply(&*store.listing(done.diff_id).map_err(BuildError::from)?);
-            // Another thread may have been first; both trees are the same.
-            let _same = layer.tree.set(tree.clone());
+            layer.set_tree(&tree);
         }
         Ok(tree)
+    }
+
+    /// Returns the merged file tree without the contents of layers that are still hashed; waits until the
+    /// changes of each are listed. `prepare` makes sure that a layer's listing can be read.
+    pub(in crate::executor) fn outline(
+        &self,
+        store: &Store,
+        prepare: &dyn Fn(&StoredLayer) -> Result<(), BuildError>,
+    ) -> Result<Outline, Failure> {
+        let mut outline = Outline::default();
+        for layer in self.list() {
+            if let Some(known) = layer.tree.get() {
+                outline = Outline::of_tree(known.clone());
+                continue;
+            }
+            if let Some(known) = &*layer.outline() {
+                outline = known.clone();
+                continue;
+            }
+            match layer.files()? {
+                LayerFiles::Listed(changes, directory) => outline.add_listed(&changes, directory),
+                LayerFiles::Stored(done) => {
+                    prepare(&done)?;
+                    outline.apply(&*store.listing(done.diff_id).map_err(BuildError::from)?);
+                }
+            }
+            match outline.as_tree() {
+                Some(tree) => layer.set_tree(tree),
+                None => *layer.outline() = Some(outline.clone()),
+            }
+        }
+        Ok(outline)
     }
 }
 
@@ -400,6 +466,32 @@ impl StackLayer {
         pool::lock(&self.mounted)
     }
 
+    fn outline(&self) -> MutexGuard<'_, Option<Outline>> {
+        // Each use reads or sets the whole value.
+        pool::lock(&self.outline)
+    }
+
+    /// Keeps the merged tree of this layer and all below it.
+    fn set_tree(&self, tree: &Tree) {
+        // Another thread may have been first; both trees are the same.
+        let _same = self.tree.set(tree.clone());
+        *self.outline() = None;
+    }
+
+    /// Returns the files of the layer; waits until they are listed.
+    fn files(&self) -> Result<LayerFiles, Failure> {
+        if let Some(done) = self.done.peek() {
+            return done.map(LayerFiles::Stored);
+        }
+        let directory = self.mounted().directory.clone();
+        if let Some(directory) = directory
+            && let Some(changes) = self.listed.wait()?.upgrade()
+        {
+            return Ok(LayerFiles::Listed(changes, directory.open));
+        }
+        self.done.wait().map(LayerFiles::Stored)
+    }
+
     /// Returns the unpacked layer; unpacks it if needed.
     fn directory(&self, unpack: &Unpack<'_>) -> Result<LayerDirectory, Failure> {
         // Locked meanwhile: another stage may need the same layer.
@@ -432,6 +524,7 @@ impl StackLayer {
 
     /// Closes the descriptors that only a mount of a lower stack needs. They can be opened again.
     fn close(&self) {
+        *self.outline() = None;
         let mut mounted = self.mounted();
         mounted.merged = None;
         if matches!(self.done.peek(), Some(Ok(_))) {

@@ -157,7 +157,7 @@ impl CacheMounts<'_> {
         let HeldCache { home, directory, entries, _lock, .. } = held;
         let packer = archive::packer(self.store.draft()?, Packing::ZSTD, jobs);
         let mut tar = DigestWriter::new(packer.context("pack", &home)?);
-        layer_diff::write_layer(entries, directory.as_fd(), &mut tar, &mut |_, _| Ok(()))?;
+        layer_diff::write_layer(&entries, directory.as_fd(), &mut tar, &mut |_, _| Ok(()))?;
         let (packer, digest, tar_bytes) = tar.finish();
         let (blob, n_bytes) = self.store.keep_private(packer.finish().context("pack", &home)?);
         let media_type = MediaType::OciLayer(LayerCompression::Zstd);

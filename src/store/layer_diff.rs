@@ -345,14 +345,14 @@ pub enum LayerError {
 }
 
 /// Writes the tar of `entries` (sorted, as from [`diff_upper`]) into `sink` and reads each file of
-/// `upper` once. `written` is called with each entry, now with content hash and attributes, and with
-/// the offset of its content in the tar.
+/// `upper` once. `written` is called with each entry, of a file with content hash and attributes, and
+/// with the offset of its content in the tar.
 ///
 /// # Errors
 /// [`LayerError::Io`] if a file cannot be read; [`LayerError::Archive`] if its length changed, or if
 /// `sink` or `written` fails.
 pub fn write_layer(
-    entries: Vec<ChangedEntry>,
+    entries: &[ChangedEntry],
     upper: BorrowedFd<'_>,
     sink: &mut dyn Write,
     written: &mut dyn FnMut(&Entry, u64) -> io::Result<()>,
@@ -361,8 +361,9 @@ pub fn write_layer(
     // A hard link has the attributes of its file, which are read together with the file.
     let mut links = LinkMetas::of(&entries);
     let mut tar = TarWriter::new(sink);
-    for mut entry in entries {
-        let Entry { path, item } = &mut entry;
+    for entry in entries {
+        let mut read = None;
+        let Entry { path, item } = entry;
         let at = match item {
             LayerItem::Whiteout => tar.whiteout(path)?,
             LayerItem::Opaque => tar.opaque(path)?,
@@ -371,20 +372,22 @@ pub fn write_layer(
                 let (directory, name) = directories.parent(path)?;
                 let opened = open_file(directory, name, path.as_path())?;
                 let mut xattrs = read_xattrs(opened.as_fd(), path)?;
+                let mut meta = meta.clone();
                 xattrs.extend(meta.xattrs.take().into_iter().flat_map(|emulated| *emulated));
                 if !xattrs.is_empty() {
                     meta.xattrs = Some(Box::new(xattrs));
-                    links.update(path, meta);
+                    links.update(path, &meta);
                 }
                 let mut content = HashingReader::new(std::fs::File::from(opened));
-                let node = Node::File(file.clone());
-                let at = tar.node(path, meta, &node, &mut content)?;
-                file.content = content.hash();
+                let at = tar.node(path, &meta, &Node::File(file.clone()), &mut content)?;
+                let file = File { content: content.hash(), ..file.clone() };
+                let item = LayerItem::Node(meta, Node::File(file));
+                read = Some(Entry { path: path.clone(), item });
                 at
             }
             LayerItem::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
         };
-        written(&entry, at).map_err(ArchiveError::Write)?;
+        written(read.as_ref().unwrap_or(entry), at).map_err(ArchiveError::Write)?;
     }
     tar.finish()?.flush().map_err(ArchiveError::Write)?;
     Ok(())

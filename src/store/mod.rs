@@ -119,6 +119,7 @@ pub use layer_sources::{LayerSource, LayerSources};
 pub use lock_holders::LockHolders;
 pub use locks::StoreLock;
 pub use new_layer::{OpenContent, Representation};
+pub use private_files::open_layer_file;
 pub use prune::{PruneOptions, Pruned};
 pub use resolved_images::ResolvedImages;
 pub use root_directory::RootDirectory;

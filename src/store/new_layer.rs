@@ -47,23 +47,36 @@ type NoteEntry<'a> = dyn FnMut(&Entry, u64) -> io::Result<()> + Send + 'a;
 const PIPE_BYTES: usize = 64 << 10;
 
 impl Store {
-    /// Creates a layer from the upper directory `fs` of `work`, which a RUN left over `lowers`, base
-    /// first.
+    /// Lists the changes that a RUN left in `upper` over `lowers`, base first, in the order of a layer. No
+    /// content of a changed file is read.
     ///
     /// # Errors
     /// [`StoreError::ReservedName`] or [`StoreError::LayerTooLarge`] if a layer cannot hold the files;
-    /// [`StoreError::Layer`] or [`StoreError::Io`] if they cannot be read.
+    /// [`StoreError::Io`] if they cannot be read.
+    pub fn list_upper(
+        &self,
+        upper: BorrowedFd<'_>,
+        lowers: &[LowerDirectory],
+        options: &LayerOptions,
+    ) -> Result<Vec<Entry>> {
+        let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
+        let mut changed = layer_diff::diff_upper(upper, &lowers, self.user_namespace)?;
+        self.check_changes(&mut changed, upper, options)?;
+        Ok(changed)
+    }
+
+    /// Creates a layer from the upper directory `fs` of `work`, whose changes [`Self::list_upper`] has
+    /// listed.
+    ///
+    /// # Errors
+    /// [`StoreError::Layer`] or [`StoreError::Io`] if a file cannot be read.
     pub fn layer_from_upper(
         &self,
         work: &WorkDirectory,
         upper: BorrowedFd<'_>,
-        lowers: &[LowerDirectory],
+        changed: &[Entry],
         options: &LayerOptions,
     ) -> Result<StoredLayer> {
-        let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
-        let mut changed = layer_diff::diff_upper(upper, &lowers, self.user_namespace)?;
-        check_entries(changed.iter().map(Cow::Borrowed), self.archive_bounds().max_bytes)?;
-        clamp(&mut changed, options.clamp_s, upper)?;
         let mut listing = ListingDraft::new(&self.work, changed.len())?;
         let mut hasher = PipelinedHasher::hasher();
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
@@ -85,28 +98,35 @@ impl Store {
     pub fn tar_from_upper(
         &self,
         upper: BorrowedFd<'_>,
-        lowers: &[LowerDirectory],
+        changed: &[Entry],
         options: &LayerOptions,
     ) -> Result<StoredLayer> {
-        let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
-        let changed = layer_diff::diff_upper(upper, &lowers, self.user_namespace)?;
         self.tar_from_changes(changed, upper, options, &mut |_entry| {})
     }
 
-    /// Creates a layer, as a plain tar, from changed files below `root`. Calls `note` for each entry that
-    /// was written.
+    /// Checks the changes below `root`, and clamps their times.
+    pub(super) fn check_changes(
+        &self,
+        changed: &mut [Entry],
+        root: BorrowedFd<'_>,
+        options: &LayerOptions,
+    ) -> Result<()> {
+        check_entries(changed.iter().map(Cow::Borrowed), self.archive_bounds().max_bytes)?;
+        clamp(changed, options.clamp_s, root)
+    }
+
+    /// Creates a layer, as a plain tar, from changed files below `root`, which were checked. Calls `note`
+    /// for each entry that was written.
     ///
     /// # Errors
     /// The errors of [`Self::layer_from_upper`].
     pub(super) fn tar_from_changes(
         &self,
-        mut changed: Vec<Entry>,
+        changed: &[Entry],
         root: BorrowedFd<'_>,
         options: &LayerOptions,
         note: &mut (dyn FnMut(&Entry) + Send),
     ) -> Result<StoredLayer> {
-        check_entries(changed.iter().map(Cow::Borrowed), self.archive_bounds().max_bytes)?;
-        clamp(&mut changed, options.clamp_s, root)?;
         let mut listing = ListingDraft::new(&self.work, changed.len())?;
         let mut draft = Pipelined::new(self.draft()?);
         layer_diff::write_layer(changed, root, &mut draft, &mut |entry, tar_at| {

@@ -114,7 +114,10 @@ pub(super) fn sorted_names(path: &Path) -> Result<Vec<String>, PathError> {
 
 /// Opens a regular file of an unpacked layer. A symbolic link on its path is an error
 /// (`RESOLVE_NO_SYMLINKS`, openat2(2)).
-pub(super) fn open_layer_file(directory: BorrowedFd<'_>, path: &TreePath) -> io::Result<File> {
+///
+/// # Errors
+/// The kernel's.
+pub fn open_layer_file(directory: BorrowedFd<'_>, path: &TreePath) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(directory, path.as_path(), flags, Mode::empty(), resolve)?.into())

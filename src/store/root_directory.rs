@@ -114,9 +114,10 @@ impl Store {
         root: &mut RootDirectory,
         options: &LayerOptions,
     ) -> Result<StoredLayer> {
-        let changed = root.scan()?;
+        let mut changed = root.scan()?;
+        self.check_changes(&mut changed, root.as_fd(), options)?;
         let mut written = Vec::new();
-        let layer = self.tar_from_changes(changed, root.as_fd(), options, &mut |entry| {
+        let layer = self.tar_from_changes(&changed, root.as_fd(), options, &mut |entry| {
             written.extend(WrittenEntry::of(entry));
         })?;
         root.settle(&written)?;

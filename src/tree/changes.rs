@@ -160,7 +160,7 @@ mod tests {
             item("type", fifo()),
             item("whiteout", fifo()),
         ];
-        let found: Vec<String> = changes(&old, &new)
+        let found: Vec<String> = changes(&old.as_slice(), &new.as_slice())
             .map(|change| format!("{} {:?}", change.path, change.kind))
             .collect();
         let want = [
@@ -173,6 +173,6 @@ mod tests {
             "/whiteout Type",
         ];
         assert_eq!(found, want);
-        assert_eq!(changes(&new, &new).count(), 0);
+        assert_eq!(changes(&new.as_slice(), &new.as_slice()).count(), 0);
     }
 }

@@ -48,7 +48,7 @@ pub trait LayerEntries {
     fn n_entries(&self) -> usize;
 }
 
-impl LayerEntries for Vec<Entry> {
+impl LayerEntries for &[Entry] {
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
         Box::new(self.iter().map(Cow::Borrowed))
     }
@@ -60,11 +60,11 @@ impl LayerEntries for Vec<Entry> {
 
 impl LayerEntries for LayerListing {
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
-        self.entries.stream()
+        Box::new(self.entries.iter().map(Cow::Borrowed))
     }
 
     fn n_entries(&self) -> usize {
-        self.entries.n_entries()
+        self.entries.len()
     }
 }
 

@@ -106,7 +106,7 @@ fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>
         entries.push(entry.clone());
         Ok(())
     };
-    write_layer(changed, upper, &mut tar, &mut note).unwrap();
+    write_layer(&changed, upper, &mut tar, &mut note).unwrap();
     (LayerListing::new(entries), tar)
 }
 

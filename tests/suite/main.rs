@@ -60,6 +60,7 @@ mod mounts;
 mod outputs;
 mod page;
 mod parse;
+mod pending_layers;
 mod pipeline;
 mod plan;
 mod platforms;

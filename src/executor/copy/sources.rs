@@ -18,6 +18,7 @@ use crate::tree::{
 
 use crate::executor::BuildError;
 use crate::executor::inputs::contexts::CONTEXT_DIRECTORY;
+use crate::executor::outline::Outline;
 use crate::executor::state::BuildState;
 
 use super::archives::{AddInput, UnpackedArchive};
@@ -306,10 +307,10 @@ fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
 /// Returns the accounts that `--chown` needs; without `--chown`, reads no file of the image.
 pub(in crate::executor) fn accounts_for(
     state: &BuildState<'_>,
-    tree: &Tree,
+    below: &Outline,
     operation: &CopyOperation,
 ) -> Result<Accounts> {
-    if operation.chown.is_none() { Ok(Accounts::default()) } else { accounts(state, tree) }
+    if operation.chown.is_none() { Ok(Accounts::default()) } else { accounts(state, below) }
 }
 
 /// Reads `/etc/passwd` or `/etc/group`, up to [`MAX_ACCOUNTS_BYTES`].
@@ -326,7 +327,8 @@ fn accounts_too_large() -> io::Error {
 }
 
 /// Returns the accounts of an image, read from its tree.
-pub(in crate::executor) fn accounts(state: &BuildState<'_>, tree: &Tree) -> Result<Accounts> {
+pub(in crate::executor) fn accounts(state: &BuildState<'_>, below: &Outline) -> Result<Accounts> {
+    let tree = below.tree();
     let read = |path: &[u8]| -> Result<Vec<u8>> {
         let Ok(path) = tree.resolve(path) else { return Ok(Vec::new()) };
         let Some(file) = tree.file(&path) else { return Ok(Vec::new()) };
@@ -342,8 +344,11 @@ pub(in crate::executor) fn accounts(state: &BuildState<'_>, tree: &Tree) -> Resu
         if file.size > MAX_ACCOUNTS_BYTES {
             return Err(in_path(accounts_too_large()).into());
         }
-        let opened = sources.open(state, file, &path).and_then(read_accounts);
-        let bytes = opened.map_err(in_path)?;
+        let opened = match below.open_listed(file, &path)? {
+            Some(listed) => Ok(Box::new(listed) as Box<dyn Read + Send>),
+            None => sources.open(state, file, &path),
+        };
+        let bytes = opened.and_then(read_accounts).map_err(in_path)?;
         if let FileOrigin::Layer(place) = &file.origin
             && ContentHash::of(&bytes) != file.content
         {

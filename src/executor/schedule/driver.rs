@@ -326,10 +326,10 @@ impl<'a> Driver<'a> {
         let made = match operation {
             Operation::Run(run) => self.run_step(scope, at, run, stack, &active),
             Operation::Copy(copy) => {
-                file_steps::copy(state, at, copy, stack, &active, &|| self.form(at))
+                file_steps::copy((state, scope), at, copy, stack, &active, &|| self.form(at))
             }
             Operation::Workdir(workdir) => {
-                file_steps::workdir(state, at, workdir, stack, &active, &|| self.form(at))
+                file_steps::workdir((state, scope), at, workdir, stack, &active, &|| self.form(at))
             }
         };
         let outcome = match &made {
@@ -422,14 +422,19 @@ impl<'a> Driver<'a> {
         claim: &Claim,
     ) -> Option<RootDirectory> {
         let state = self.state;
-        next.finish_top(|| {
-            files
-                .commit(state.services.store, &state.options.layer_options())
-                .map_err(|error| Failure::new(BuildError::from(error).at(at.step.span)))
-                .and_then(|layer| state.steps.record(claim, below, &layer).map(|()| layer))
+        let (store, options) = (state.services.store, state.options.layer_options());
+        let failure = |error| Failure::new(BuildError::from(error).at(at.step.span));
+        let list = |files: &mut StepFiles| {
+            let listed = files.list(store, &options).map_err(failure);
+            listed.inspect_err(|error| state.fail_late(error))
+        };
+        let commit = |files: &mut StepFiles| {
+            let made = files.commit(store, &options).map_err(failure);
+            made.and_then(|layer| state.steps.record(claim, below, &layer).map(|()| layer))
                 .inspect(|layer| state.report_made(claim.keys.step, layer))
                 .inspect_err(|error| state.fail_late(error))
-        });
+        };
+        next.finish_top(&mut files, list, commit);
         let root = files.into_root()?;
         if next.ready_top().is_none() || !self.has_later_run(at) {
             return Some(root);

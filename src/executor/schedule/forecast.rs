@@ -17,6 +17,7 @@ use crate::executor::cache::step_keys::StepKeys;
 use crate::executor::copy::sources::{self, CopySources};
 use crate::executor::inputs::build_inputs::BuildInputs;
 use crate::executor::mounts::source::MountInputs;
+use crate::executor::outline::Outline;
 use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
@@ -392,9 +393,9 @@ impl Forecaster<'_> {
         mut selection: CopySources,
         span: Span,
     ) -> Result<Reason> {
-        let below = self.state.tree(stack)?;
+        let below = Outline::of_tree(self.state.tree(stack)?);
         let accounts = sources::accounts_for(self.state, &below, copy)?;
-        let new = selection.layer(self.state, copy, &below, &accounts, span)?;
+        let new = selection.layer(self.state, copy, below.tree(), &accounts, span)?;
         Ok(changed_files(changes(old, &new)))
     }
 }

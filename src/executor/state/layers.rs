@@ -18,6 +18,7 @@ use super::root_directories::RootKind;
 use crate::executor::active_step::ActiveStep;
 use crate::executor::error::unshared;
 use crate::executor::inputs::image_layers::PULLS_AT_ONCE;
+use crate::executor::outline::Outline;
 use crate::executor::stack::{Stack, StackLayer};
 use crate::executor::{BuildError, Event, Failure, Outcome, StepId};
 
@@ -190,13 +191,24 @@ impl BuildState<'_> {
         })
     }
 
-    /// Returns the merged file tree of a stack that a later step mounts: layers that are missing are
-    /// unpacked at once, which lists them, too. `span` is the instruction that needs the tree.
-    pub(in crate::executor) fn tree_to_mount(&self, stack: &Stack, span: Span) -> Result<Tree> {
+    /// Returns the merged file tree of a stack without the contents of layers that are still hashed.
+    pub(in crate::executor) fn outline(&self, stack: &Stack) -> Result<Outline> {
+        self.while_fetching(stack.without_tree(), &|_layer| {}, || {
+            stack.outline(self.services.store, &|layer| self.ensure_layer(layer))
+        })
+    }
+
+    /// Returns the outline of a stack that a later step mounts: layers that are missing are unpacked at
+    /// once, which lists them, too. `span` is the instruction that needs the outline.
+    pub(in crate::executor) fn outline_to_mount(
+        &self,
+        stack: &Stack,
+        span: Span,
+    ) -> Result<Outline> {
         if !self.missing(stack.not_unpacked())?.is_empty() {
             self.shown_directories(stack, span)?;
         }
-        self.tree(stack)
+        self.outline(stack)
     }
 
     /// Pulls the base image that a layer belongs to, if the store lacks the layer. Unpacks it meanwhile if

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use crate::diag::Span;
 use crate::plan::{self, CopyFrom, OperationKey};
+use crate::pool::{self, Scope};
 use crate::store::{LowerDirectory, Representation, StoredLayer};
-use crate::tree::Tree;
 
 use crate::executor::active_step::ActiveStep;
 use crate::executor::cache::lookup::{Claim, Lookup};
 use crate::executor::copy::sources;
+use crate::executor::outline::Outline;
 use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
@@ -17,9 +18,12 @@ use crate::executor::{BuildError, Failure, Outcome};
 
 type Result<T> = std::result::Result<T, Failure>;
 
+/// Maximum number of steps of a stage that wait to be recorded. Each has a thread and a lock file.
+const MAX_UNRECORDED: usize = 16;
+
 /// Finds or makes the layer of a COPY or ADD; returns the stack with it on top.
-pub(in crate::executor) fn copy(
-    state: &BuildState<'_>,
+pub(in crate::executor) fn copy<'scope>(
+    (state, scope): (&'scope BuildState<'_>, &'scope Scope<'scope, '_>),
     at: PlannedStep<'_>,
     operation: &plan::CopyOperation,
     stack: &Stack,
@@ -58,21 +62,22 @@ pub(in crate::executor) fn copy(
     let started = Instant::now();
     let depends = sources::depends_on_what_is_below(operation);
     let below =
-        if depends { tree_below(state, stack, active, span, form)? } else { Tree::default() };
+        if depends { outline(state, stack, active, span, form)? } else { Outline::default() };
     let accounts = sources::accounts_for(state, &below, operation)?;
-    let layer = selection.layer(state, operation, &below, &accounts, span)?;
+    let layer = selection.layer(state, operation, below.tree(), &accounts, span)?;
     state.steps.explainer.explain_files(active.id, &layer)?;
     let store = state.services.store;
     let options = state.options.layer_options();
     let written = selection
         .with_contents(state, |open| store.layer_from_entries(&layer, open, form(), &options));
     claim.note_duration(started);
-    done(state, &claim, stack, written.map_err(|error| BuildError::from(error).at(span))?)
+    let written = written.map_err(|error| BuildError::from(error).at(span))?;
+    done((state, scope), claim, stack, written)
 }
 
 /// Finds or makes the layer of a WORKDIR; returns the stack with it on top.
-pub(in crate::executor) fn workdir(
-    state: &BuildState<'_>,
+pub(in crate::executor) fn workdir<'scope>(
+    (state, scope): (&'scope BuildState<'_>, &'scope Scope<'scope, '_>),
     at: PlannedStep<'_>,
     operation: &plan::WorkdirOperation,
     stack: &Stack,
@@ -85,11 +90,11 @@ pub(in crate::executor) fn workdir(
         Lookup::Cached(stack) => return Ok((stack, Outcome::Cached)),
         Lookup::Claimed(claim) => claim,
     };
-    let below = tree_below(state, stack, active, at.step.span, form)?;
+    let below = outline(state, stack, active, at.step.span, form)?;
     let accounts = sources::accounts(state, &below)?;
     let layer = super::workdir::layer(
         operation,
-        &below,
+        below.tree(),
         &accounts,
         at.step.span,
         state.options.file_time_s(),
@@ -100,25 +105,28 @@ pub(in crate::executor) fn workdir(
     let store = state.services.store;
     let written = store.layer_from_entries(&layer, &none, form(), &state.options.layer_options());
     let written = written.map_err(|error| BuildError::from(error).at(at.step.span))?;
-    done(state, &claim, stack, written)
+    done((state, scope), claim, stack, written)
 }
 
 /// Returns the files below a step whose layer has this form.
-fn tree_below(
+fn outline(
     state: &BuildState<'_>,
     stack: &Stack,
     active: &ActiveStep,
     span: Span,
     form: &dyn Fn() -> Representation,
-) -> Result<Tree> {
+) -> Result<Outline> {
     let is_mounted = form() == Representation::Directory;
-    active.beside(|| if is_mounted { state.tree_to_mount(stack, span) } else { state.tree(stack) })
+    let outline =
+        || if is_mounted { state.outline_to_mount(stack, span) } else { state.outline(stack) };
+    active.beside(outline)
 }
 
-/// Puts a new layer on the stack and records the step.
-fn done(
-    state: &BuildState<'_>,
-    claim: &Claim,
+/// Puts a new layer on the stack and records the step: later, if a layer below is still hashed, because
+/// the record names the contents of all layers.
+fn done<'scope>(
+    (state, scope): (&'scope BuildState<'_>, &'scope Scope<'scope, '_>),
+    claim: Claim,
     stack: &Stack,
     (layer, directory): (StoredLayer, Option<LowerDirectory>),
 ) -> Result<(Stack, Outcome)> {
@@ -126,6 +134,15 @@ fn done(
     drop(directory);
     let next = stack.with_done(claim.keys.definition.as_bytes(), layer.clone());
     state.steps.share(claim.keys.definition, next.clone());
-    state.steps.record(claim, stack, &layer)?;
+    let below = stack.clone();
+    if matches!(below.pending_height(), 1..=MAX_UNRECORDED) {
+        pool::start_or_run(scope, move || {
+            if let Err(error) = state.steps.record(&claim, &below, &layer) {
+                state.fail_late(&error);
+            }
+        });
+    } else {
+        state.steps.record(&claim, &below, &layer)?;
+    }
     Ok((next, Outcome::Done))
 }

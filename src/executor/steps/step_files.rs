@@ -2,7 +2,7 @@
 //! place. Both make the same layer of the same changes.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::diag::Span;
 use crate::executor::stack::Stack;
@@ -14,6 +14,7 @@ use crate::sandbox::{MemoryLimit, Rootfs, SandboxError};
 use crate::store::{
     LayerOptions, LowerDirectory, RootDirectory, Store, StoreError, StoredLayer, WorkDirectory,
 };
+use crate::tree::Entry;
 
 /// The files of a step's root.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(in crate::executor) struct OverlayFiles {
     lowers: Vec<LowerDirectory>,
     work: WorkDirectory,
     changes: Changes,
+    /// The changes after the last command, once they are listed.
+    listed: Option<Arc<Vec<Entry>>>,
 }
 
 /// The writable directories of an overlay.
@@ -85,7 +88,7 @@ impl StepFiles {
         let lowers = directories()?;
         let work = state.services.store.work_directory().map_err(BuildError::from)?;
         let upper = Arc::new(work.directory("fs").map_err(BuildError::from)?);
-        Ok(Self::Overlay(OverlayFiles { lowers, work, changes: Changes::InStore(upper) }))
+        Ok(Self::Overlay(OverlayFiles::new(lowers, work, Changes::InStore(upper))))
     }
 
     /// Returns a directory on the disk with all files of `stack`.
@@ -114,7 +117,7 @@ impl StepFiles {
         let work = state.services.store.work_directory().map_err(BuildError::from)?;
         let memory = MemoryFiles::new(reserved, work.path())
             .map_err(|source| BuildError::Sandbox { span, source })?;
-        Ok(Some(Self::Overlay(OverlayFiles { lowers, work, changes: Changes::InMemory(memory) })))
+        Ok(Some(Self::Overlay(OverlayFiles::new(lowers, work, Changes::InMemory(memory)))))
     }
 
     /// Returns the root, to run a command in. An insecure one can open devices.
@@ -194,6 +197,19 @@ impl StepFiles {
         }
     }
 
+    /// Lists the changes, without reading changed files. The list exists until [`Self::commit`] is done;
+    /// of files that are changed in place there is none.
+    pub(in crate::executor) fn list(
+        &mut self,
+        store: &Store,
+        options: &LayerOptions,
+    ) -> Result<Weak<Vec<Entry>>, StoreError> {
+        match self {
+            Self::Overlay(files) => Ok(Arc::downgrade(files.list(store, options)?)),
+            Self::InPlace(_) => Ok(Weak::new()),
+        }
+    }
+
     /// Makes the layer of the changes.
     pub(in crate::executor) fn commit(
         &mut self,
@@ -202,13 +218,14 @@ impl StepFiles {
     ) -> Result<StoredLayer, StoreError> {
         match self {
             Self::Overlay(files) => {
-                let OverlayFiles { work, changes, lowers } = files;
-                match changes {
+                let listed = Arc::clone(files.list(store, options)?);
+                files.listed = None;
+                match &files.changes {
                     Changes::InStore(upper) => {
-                        store.layer_from_upper(work, upper.as_fd(), lowers, options)
+                        store.layer_from_upper(&files.work, upper.as_fd(), &listed, options)
                     }
                     Changes::InMemory(memory) => {
-                        store.tar_from_upper(memory.upper(), lowers, options)
+                        store.tar_from_upper(memory.upper(), &listed, options)
                     }
                 }
             }
@@ -226,6 +243,27 @@ impl StepFiles {
 }
 
 impl OverlayFiles {
+    const fn new(lowers: Vec<LowerDirectory>, work: WorkDirectory, changes: Changes) -> Self {
+        Self { lowers, work, changes, listed: None }
+    }
+
+    fn list(
+        &mut self,
+        store: &Store,
+        options: &LayerOptions,
+    ) -> Result<&Arc<Vec<Entry>>, StoreError> {
+        let listed = match (self.listed.take(), &self.changes) {
+            (Some(listed), _) => listed,
+            (None, Changes::InStore(upper)) => {
+                Arc::new(store.list_upper(upper.as_fd(), &self.lowers, options)?)
+            }
+            (None, Changes::InMemory(memory)) => {
+                Arc::new(store.list_upper(memory.upper(), &self.lowers, options)?)
+            }
+        };
+        Ok(self.listed.insert(listed))
+    }
+
     fn rootfs(&self, insecure: bool, span: Span) -> Result<Rootfs, BuildError> {
         let mut lowers: Vec<BorrowedFd<'_>> =
             self.lowers.iter().map(|lower| lower.as_fd()).collect();
