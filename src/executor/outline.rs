@@ -15,12 +15,14 @@ pub(in crate::executor) struct Outline {
     tree: Tree,
     /// The directories of these layers. The number in a file's origin is the index.
     directories: Vec<LowerDirectory>,
+    /// True if a cache listed some of the layers, which are not in the store.
+    has_claims: bool,
 }
 
 impl Outline {
     /// Returns the outline of layers that are all finished.
     pub(in crate::executor) const fn of_tree(tree: Tree) -> Self {
-        Self { tree, directories: Vec::new() }
+        Self { tree, directories: Vec::new(), has_claims: false }
     }
 
     /// Returns the tree. Only directories and links may be read from it, and the types of other files.
@@ -28,14 +30,25 @@ impl Outline {
         &self.tree
     }
 
-    /// Returns the tree if all layers of it were finished.
+    /// Returns the tree if all layers of it were finished, and in the store.
     pub(in crate::executor) fn as_tree(&self) -> Option<&Tree> {
-        self.directories.is_empty().then_some(&self.tree)
+        (self.directories.is_empty() && !self.has_claims).then_some(&self.tree)
+    }
+
+    /// Returns whether a cache listed some of the layers: their files cannot be read.
+    pub(in crate::executor) const fn has_claims(&self) -> bool {
+        self.has_claims
     }
 
     /// Puts a finished layer on top.
     pub(in crate::executor) fn apply(&mut self, layer: &dyn LayerEntries) {
         self.tree.apply(layer);
+    }
+
+    /// Puts a layer on top that is not in the store, as a cache lists it.
+    pub(in crate::executor) fn apply_claim(&mut self, layer: &dyn LayerEntries) {
+        self.tree.apply(layer);
+        self.has_claims = true;
     }
 
     /// Puts a layer on top that is still hashed: the changes that a RUN left in `directory`.

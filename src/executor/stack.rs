@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
+use crate::archive::PackedListing;
 use crate::oci::DiffId;
 use crate::plan::Chain;
 use crate::pool;
@@ -82,6 +83,8 @@ pub(in crate::executor) struct StackLayer {
     is_fresh: bool,
     /// The caches that it, or a layer below it, comes from.
     origin: StepOrigin,
+    /// The cache whose listing of the layer was used in place of the layer.
+    claimed: OnceLock<StepOrigin>,
 }
 
 /// The representations of a layer that were made for mounts.
@@ -107,6 +110,15 @@ enum LayerFiles {
     Stored(StoredLayer),
     /// Not hashed yet: the contents of the listed files are in the directory.
     Listed(Arc<Vec<Entry>>, LowerDirectory),
+}
+
+/// The listing of a layer.
+#[derive(Debug)]
+pub(in crate::executor) enum LayerListing {
+    /// Of a layer of the store.
+    Stored(Arc<PackedListing>),
+    /// That of a cache, for a layer that is not in the store; and its origin.
+    Claimed(Arc<PackedListing>, StepOrigin),
 }
 
 /// The origin of a layer.
@@ -183,6 +195,7 @@ impl Stack {
             pulled: kind == LayerOrigin::Pulled,
             is_fresh: kind == LayerOrigin::Made || self.is_fresh(),
             origin: self.origin().and(origin),
+            claimed: OnceLock::new(),
         };
         Self { top: Some(Arc::new(layer)) }
     }
@@ -214,9 +227,12 @@ impl Stack {
         self.top.as_ref().is_some_and(|top| top.is_fresh)
     }
 
-    /// Returns the caches that its layers come from: a step on top of it depends on them, too.
+    /// Returns the caches that its layers come from, or that claimed what is in them: a step on top of it
+    /// depends on them, too.
     pub(in crate::executor) fn origin(&self) -> StepOrigin {
-        self.top.as_ref().map(|top| top.origin.clone()).unwrap_or_default()
+        let own = self.top.as_ref().map(|top| top.origin.clone()).unwrap_or_default();
+        let claims = self.list().into_iter().filter_map(|layer| layer.claimed.get());
+        claims.fold(own, |origin, claim| origin.and(claim))
     }
 
     /// Returns the name of the stack by content; waits for unfinished layers.
@@ -384,11 +400,10 @@ impl Stack {
     }
 
     /// Returns the merged file tree without the contents of layers that are still hashed; waits until the
-    /// changes of each are listed. `prepare` makes sure that a layer's listing can be read.
+    /// changes of each are listed. `list` returns a layer's listing.
     pub(in crate::executor) fn outline(
         &self,
-        store: &Store,
-        prepare: &dyn Fn(&StoredLayer) -> Result<(), BuildError>,
+        list: &dyn Fn(&StoredLayer) -> Result<LayerListing, BuildError>,
     ) -> Result<Outline, Failure> {
         let mut outline = Outline::default();
         for layer in self.list() {
@@ -402,10 +417,13 @@ impl Stack {
             }
             match layer.files()? {
                 LayerFiles::Listed(changes, directory) => outline.add_listed(&changes, directory),
-                LayerFiles::Stored(done) => {
-                    prepare(&done)?;
-                    outline.apply(&*store.listing(done.diff_id).map_err(BuildError::from)?);
-                }
+                LayerFiles::Stored(done) => match list(&done)? {
+                    LayerListing::Stored(listing) => outline.apply(&*listing),
+                    LayerListing::Claimed(listing, origin) => {
+                        outline.apply_claim(&*listing);
+                        let _same = layer.claimed.set(origin);
+                    }
+                },
             }
             match outline.as_tree() {
                 Some(tree) => layer.set_tree(tree),

@@ -155,14 +155,10 @@ impl Authenticator {
         self.token_scope(endpoint, scope) != *scope
     }
 
-    /// Gives up the token for all expected access if it is the one for `scope`. Returns whether it was: a
-    /// token server may refuse a token for several repositories, or grant only a part.
-    pub(super) fn give_up_expected(&self, endpoint: &Endpoint, scope: &Scope) -> bool {
-        let has_more = self.has_expected(endpoint, scope);
-        if has_more {
-            locked(&self.expected).insert(endpoint.base.origin(), None);
-        }
-        has_more
+    /// Gives up the token for all expected access: a token server may refuse a token for several
+    /// repositories, or grant only a part.
+    pub(super) fn give_up_expected(&self, endpoint: &Endpoint) {
+        locked(&self.expected).insert(endpoint.base.origin(), None);
     }
 
     /// Returns the header for a request to `endpoint`. `None` until the endpoint has sent a
@@ -201,9 +197,10 @@ impl Authenticator {
                 Ok(secret)
             }
             Err(RegistryError::Unauthorized { .. } | RegistryError::Denied { .. })
-                if self.give_up_expected(endpoint, scope) =>
+                if wanted != *scope =>
             {
                 drop(token);
+                self.give_up_expected(endpoint);
                 self.token(http, endpoint, scope, bearer)
             }
             Err(error) => Err(error),

@@ -226,15 +226,19 @@ impl Client {
         what: &str,
         mut request: Request<'_>,
     ) -> Result<Response, RegistryError> {
-        let response = self.call_with_token(endpoint, scope, what, &mut request)?;
+        let is_wide = self.auth.has_expected(endpoint, scope);
+        let response = self.call_with_token(endpoint, scope, what, &mut request);
+        let is_refused = match &response {
+            Ok(response) => matches!(response.status(), 401 | 403),
+            Err(error) => error.is_unauthorized(),
+        };
         // A token for several repositories may lack the access to one of them, without an error of its
         // server.
-        let is_refused = matches!(response.status(), 401 | 403);
-        let is_repeatable = !matches!(request.body, Body::Stream { .. });
-        if is_refused && is_repeatable && self.auth.give_up_expected(endpoint, scope) {
+        if is_wide && is_refused && !matches!(request.body, Body::Stream { .. }) {
+            self.auth.give_up_expected(endpoint);
             return self.call_with_token(endpoint, scope, what, &mut request);
         }
-        Ok(response)
+        response
     }
 
     fn call_with_token(

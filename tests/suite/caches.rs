@@ -6,6 +6,7 @@
 )]
 
 use crate::support::env::{Done, Env};
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::DockerRegistry;
 
 /// A stage that is not part of the image, and one that takes a file from it.
@@ -182,6 +183,73 @@ fn writers_at_the_same_time_lose_nothing() {
             std::fs::remove_dir_all(scene.env.path(&format!("reader-{number}"))).unwrap();
         }
     }
+}
+
+/// A cached RUN that leaves links, and steps that need to know them.
+const ON_LINKS: &str = "FROM base:1\n\
+                        RUN mkdir /real && ln -s /real /link && ln -s real /other && cd /real && \
+                            for a in 1 2 3 4 5 6 7 8 9; do for b in 1 2 3 4 5 6 7 8 9; do \
+                            cat /proc/sys/kernel/random/uuid > $a$b; done; done\n\
+                        COPY file /link/\n\
+                        WORKDIR /other/work\n\
+                        COPY --chown=7:8 file .\n";
+
+#[test]
+fn copy_and_workdir_on_cached_layers_pull_none_of_them() {
+    let registry = DockerRegistry::open();
+    let mut scene = Scene::new(&registry);
+    let proxy = Proxy::new(registry.host(), |_| Fault::None);
+    let host = proxy.host();
+    scene.dockerfile = ON_LINKS.replace("base:1", &format!("{host}/base:1"));
+    let cache = format!("type=registry,ref={host}/cache:1");
+    scene.run("one", &["--cache-to", &format!("{cache},mode=max")]).ok();
+    let name = format!("{host}/app:1");
+    let pulled = |since: usize| {
+        let lines = proxy.lines().split_off(since);
+        let reads = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+        (reads("GET /v2/base/blobs/"), reads("GET /v2/cache/blobs/"))
+    };
+    for (store, content) in [("two", "second\n"), ("without", "third\n")] {
+        scene.env.write("file", content);
+        let since = proxy.lines().len();
+        let args = ["--cache-from", &cache, "-t", &name, "--push"];
+        let done = scene.run(store, &args).ok();
+        assert_eq!(made(&done).len(), 3, "{}", done.stderr);
+        // The config of the base. The cache's document, which has short listings in it, and that of the RUN.
+        // If that is gone, the layer.
+        let want = if store == "two" { (1, 2) } else { (1, 3) };
+        assert_eq!(pulled(since), want, "{store}: {}", done.stderr);
+        // Another store writes the image out.
+        let out = format!("{store}-files");
+        scene.run(&out, &["--cache-from", &cache, "-o", &out]).ok();
+        let made = scene.run("whole", &["--no-cache", "-o", "whole-files"]).ok();
+        let read = |path: &str| std::fs::read_to_string(scene.env.path(path)).unwrap();
+        assert_eq!(read(&format!("{out}/real/file")), content, "{}", made.stderr);
+        for path in ["real/file", "real/work/file"] {
+            let both = [out.as_str(), "whole-files"].map(|top| format!("{top}/{path}"));
+            assert_eq!(read(&both[0]), read(&both[1]), "{path}");
+        }
+        if store == "two" {
+            registry.remove_blobs("cache", &[0x28, 0xb5, 0x2f, 0xfd]);
+        }
+    }
+}
+
+#[test]
+fn step_on_a_claimed_listing_counts_only_where_the_cache_is_named() {
+    let registry = DockerRegistry::open();
+    let mut scene = Scene::new(&registry);
+    let base = format!("{}/base:1", registry.host());
+    let cache = format!("type=registry,ref={}/cache:1", registry.host());
+    scene.dockerfile = format!("FROM {base}\nRUN true\n");
+    scene.run("one", &["--cache-to", &cache]).ok();
+    scene.dockerfile = format!("FROM {base}\nCOPY file /new/\n");
+    let first = scene.run("two", &["--cache-from", &cache]).ok();
+    assert!(!first.stderr.contains("[internal] pull"), "{}", first.stderr);
+    let named = scene.run("two", &["--cache-from", &cache]).ok();
+    assert_eq!(made(&named), NONE, "{}", named.stderr);
+    let without = scene.run("two", &[]).ok();
+    assert_eq!(made(&without), ["COPY file /new/: DONE"], "{}", without.stderr);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::oci::{Descriptor, Digest};
 use crate::registry::{BucketDirectory, RegistryError};
 
 use super::document::{CacheDocument, bad_cache};
-use super::export::{CacheSink, Sharing};
 use super::location::BucketCache;
+use super::sink::{CacheSink, Sharing};
 
 use crate::executor::{BuildError, Services};
 

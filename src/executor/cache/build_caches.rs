@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use crate::archive::PackedListing;
 use crate::executor::stack::Stack;
 use crate::executor::{BuildError, Event, Services, chain};
 use crate::image;
 use crate::oci::{DiffId, Digest};
 use crate::plan::CacheKey;
 use crate::pool;
-use crate::store::{StepRecord, Store};
+use crate::store::{StepOrigin, StepRecord, Store};
 
+use super::claimed_listing::ClaimedListing;
 use super::document::CacheDocument;
 use super::import::{ImportedCaches, KnownCaches};
 use super::mount_transfer::CacheMountTransfer;
@@ -28,6 +30,8 @@ pub(in crate::executor) struct BuildCaches {
     used: Mutex<BTreeMap<CacheKey, StepRecord>>,
     /// Layers of the base images.
     bases: Mutex<BTreeSet<DiffId>>,
+    /// Listings of the caches that were read, or that could not be.
+    listings: Mutex<BTreeMap<DiffId, Option<Arc<PackedListing>>>>,
     /// Documents of registries that were imported, by the digests of their manifests.
     documents: BTreeMap<Digest, CacheDocument>,
     layers: Mutex<RemoteLayers>,
@@ -56,6 +60,7 @@ impl BuildCaches {
             mounts: CacheMountTransfer::new(offers),
             used: Mutex::default(),
             bases: Mutex::default(),
+            listings: Mutex::default(),
             documents,
             layers: Mutex::default(),
             is_unreachable: AtomicBool::new(false),
@@ -68,6 +73,37 @@ impl BuildCaches {
         manifest: Digest,
     ) -> Option<&CacheDocument> {
         self.documents.get(&manifest)
+    }
+
+    /// Returns whether a cache has the listing of a layer.
+    pub(in crate::executor) fn lists(&self, layer: DiffId) -> bool {
+        self.known.listings.contains_key(&layer)
+    }
+
+    /// Reads those listings of layers that the caches have, all at once.
+    pub(in crate::executor) fn read_listings(
+        &self,
+        services: &Services<'_>,
+        layers: impl Iterator<Item = DiffId>,
+    ) {
+        let read = pool::lock(&self.listings).clone();
+        let unread = layers.filter(|layer| !read.contains_key(layer));
+        let unread: Vec<(DiffId, &ClaimedListing)> =
+            unread.filter_map(|layer| Some((layer, self.known.listings.get(&layer)?))).collect();
+        let listings = pool::map_in_order(&unread, PARALLEL_REQUESTS, |(_, claim)| {
+            claim.read(services).map(Arc::new)
+        });
+        let layers = unread.into_iter().map(|(layer, _)| layer);
+        pool::lock(&self.listings).extend(layers.zip(listings));
+    }
+
+    /// Returns the listing of a layer that was read from a cache, and its origin.
+    pub(in crate::executor) fn claimed_listing(
+        &self,
+        layer: DiffId,
+    ) -> Option<(Arc<PackedListing>, StepOrigin)> {
+        let listing = pool::lock(&self.listings).get(&layer)?.clone()?;
+        Some((listing, self.known.listings.get(&layer)?.origin()))
     }
 
     /// Notes the layers of a base image.

@@ -11,7 +11,7 @@ use crate::pathio::output::open_tree;
 use crate::pathio::{Context as _, PathError};
 
 use super::document::{CacheDocument, MEDIA_TYPE};
-use super::export::{CacheSink, Sharing, fetch_missing};
+use super::sink::{CacheSink, Sharing, fetch_missing};
 
 use crate::executor::{BuildError, Services};
 

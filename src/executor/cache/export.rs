@@ -19,6 +19,7 @@ use super::location::{CacheLocation, CacheTo, store_place};
 use super::merge::merge;
 use super::mount_transfer as transfer;
 use super::registry_sink::RegistrySink;
+use super::sink::{CacheSink, Sharing};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -79,40 +80,6 @@ pub(in crate::executor) fn export(
         ignore_if_allowed(services, "export the cache to", &cache.place, cache.ignore_error, done)?;
     }
     Ok(())
-}
-
-/// A location of a cache that other processes may write at the same time.
-pub(super) trait CacheSink {
-    fn sharing(&self) -> Sharing;
-
-    /// Returns the digest of what is there.
-    fn version(&self) -> Result<Option<Digest>>;
-
-    /// Returns the document of this version; `None` if it is not a cache, or damaged: it is replaced then.
-    fn read(&self, version: Digest) -> Result<Option<CacheDocument>>;
-
-    /// Ensures that the location has the layers, and returns their blobs.
-    fn send(&self, layers: &[ImageLayer]) -> Result<Vec<Descriptor>>;
-
-    /// Ensures that the location has small blobs that are probably new.
-    fn send_bytes(&self, blobs: &[(Descriptor, Vec<u8>)]) -> Result<()>;
-
-    /// Writes a document, whose blobs are there, in place of the version `over`, and returns its version.
-    /// `None` if another version was found: nothing is written then.
-    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>>;
-
-    /// Returns those of the blobs that are certainly not there.
-    fn absent(&self, blobs: &[Descriptor]) -> Vec<Digest>;
-}
-
-/// Protection of a location from two writers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sharing {
-    /// The sink holds a lock.
-    Locked,
-    /// There is no lock, and no write that depends on the version: distribution-spec, "Pushing Manifests",
-    /// has none. A writer looks again after a while, and merges what replaced its document.
-    Optimistic,
 }
 
 /// Maximum number of attempts to write a document while others write it, too.
@@ -301,19 +268,4 @@ struct SentParts {
 fn pause(attempt: u32) -> Duration {
     let spread = u64::from(std::process::id().wrapping_mul(2_654_435_761) >> 16);
     Duration::from_millis(spread % (PAUSE_MS * u64::from(attempt)))
-}
-
-/// Fetches layers and archives that the store lacks. Archives are removed when the process ends.
-pub(super) fn fetch_missing(services: &Services<'_>, layers: &[ImageLayer]) -> Result<()> {
-    let (store, registry) = (services.store, services.registry);
-    for layer in layers {
-        let fetched = match &layer.pulled {
-            Some(blob) if store.has_blob(blob.digest) => Ok(()),
-            Some(blob) => image::fetch_temporarily(store, registry, layer.diff_id, blob),
-            None if store.has_layer(layer.diff_id)? => Ok(()),
-            None => image::fetch_layer(store, registry, layer.diff_id, None, &|_more| {}),
-        };
-        fetched.map_err(BuildError::Export)?;
-    }
-    Ok(())
 }

@@ -18,8 +18,8 @@ use crate::registry::RegistryError;
 use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
 use super::bucket_sink;
+use super::claimed_listing::ClaimedListing;
 use super::document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE, bad_cache};
-use super::listings::ClaimedListing;
 use super::location::{CacheFrom, CacheLocation, store_place};
 use super::mount_transfer::{MountOffer, MountOffers};
 

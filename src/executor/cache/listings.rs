@@ -1,7 +1,6 @@
 //! Listings of layers in a cache: a COPY or WORKDIR on cached layers needs to know the directories below,
 //! and pulls a few hundred kilobytes in place of the layers.
 
-use std::io::Read as _;
 use std::num::NonZeroUsize;
 
 use base64::Engine as _;
@@ -9,13 +8,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, Packing};
-use crate::image;
 use crate::limits::MAX_CACHED_LISTING_BYTES;
-use crate::oci::{Descriptor, DiffId, Digest, MediaType};
-use crate::store::{LayerSource, StepOrigin, Store};
-
-use crate::archive::PackedListing;
-use crate::executor::Services;
+use crate::oci::{Descriptor, DiffId, MediaType};
+use crate::store::Store;
 
 /// Media type of a listing: zstd of the encoding that the store uses.
 const MEDIA_TYPE: &str = "application/vnd.rbuild.listing.v1+zstd";
@@ -32,7 +27,7 @@ pub(in crate::executor) struct CachedListing {
     pub(super) blob: Option<Descriptor>,
     /// The packed listing in base64, if it is short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<String>,
+    pub(super) data: Option<String>,
     /// Time of the last use, in seconds since 1970.
     pub(super) used: i64,
 }
@@ -81,44 +76,4 @@ fn packed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut packer = archive::packer(Vec::new(), Packing::ZSTD, NonZeroUsize::MIN)?;
     packer.write_all(bytes)?;
     packer.finish()
-}
-
-/// The claim of a cache about a layer.
-#[derive(Debug, Clone)]
-pub(in crate::executor) struct ClaimedListing {
-    listing: CachedListing,
-    /// Location of the cache.
-    place: String,
-}
-
-impl ClaimedListing {
-    pub(super) const fn new(listing: CachedListing, place: String) -> Self {
-        Self { listing, place }
-    }
-
-    /// Returns the origin of what relies on the claim.
-    pub(in crate::executor) fn origin(&self) -> StepOrigin {
-        StepOrigin::of_cache(&self.place)
-    }
-
-    /// Reads the listing. `None` if it is gone or damaged: the layer itself has to be read then.
-    pub(in crate::executor) fn read(&self, services: &Services<'_>) -> Option<PackedListing> {
-        let packed = match (&self.listing.data, &self.listing.blob) {
-            (Some(data), _) => BASE64.decode(data).ok()?,
-            (None, Some(blob)) => self.fetched(services, blob)?,
-            (None, None) => return None,
-        };
-        let mut bytes = Vec::new();
-        let decoder = zstd::stream::read::Decoder::new(packed.as_slice()).ok()?;
-        decoder.take(MAX_CACHED_LISTING_BYTES + 1).read_to_end(&mut bytes).ok()?;
-        let is_whole = u64::try_from(bytes.len()).ok()? <= MAX_CACHED_LISTING_BYTES;
-        is_whole.then(|| PackedListing::new(bytes, self.listing.diff_id).ok()).flatten()
-    }
-
-    fn fetched(&self, services: &Services<'_>, blob: &Descriptor) -> Option<Vec<u8>> {
-        let source = LayerSource { blob: blob.clone(), place: self.place.clone() };
-        let bytes = image::read_small_blob(services.registry, &source, MAX_CACHED_LISTING_BYTES);
-        let bytes = bytes.inspect_err(|error| tracing::debug!(%error, "listing not read")).ok()?;
-        (Digest::of(&bytes) == blob.digest).then_some(bytes)
-    }
 }

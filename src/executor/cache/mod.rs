@@ -2,6 +2,7 @@
 
 mod bucket_sink;
 pub(super) mod build_caches;
+pub(super) mod claimed_listing;
 mod directory_sink;
 pub(super) mod document;
 pub(super) mod explain;
@@ -13,4 +14,5 @@ pub(super) mod lookup;
 pub(super) mod merge;
 pub(super) mod mount_transfer;
 mod registry_sink;
+mod sink;
 pub(super) mod step_keys;

@@ -8,8 +8,8 @@ use crate::pool;
 use crate::registry::RegistryError;
 
 use super::document::{CacheDocument, MEDIA_TYPE};
-use super::export::{CacheSink, Sharing};
 use super::import;
+use super::sink::{CacheSink, Sharing};
 
 use crate::executor::{BuildError, Services};
 

@@ -17,8 +17,10 @@ use crate::tree::{
 };
 
 use crate::executor::BuildError;
+use crate::executor::error::unshared;
 use crate::executor::inputs::contexts::CONTEXT_DIRECTORY;
 use crate::executor::outline::Outline;
+use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
 
 use super::archives::{AddInput, UnpackedArchive};
@@ -276,8 +278,12 @@ fn belongs_to_root(state: &BuildState<'_>, from: &CopyFrom) -> bool {
 /// Returns whether the layer depends on the layers below: with `--link`, only for names in
 /// `--chown`. Otherwise the base image need not be read.
 pub(in crate::executor) fn depends_on_what_is_below(operation: &CopyOperation) -> bool {
-    let numeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
-    !operation.link || operation.chown.as_ref().is_some_and(|(text, _)| !numeric(text))
+    !operation.link || operation.chown.as_ref().is_some_and(|(text, _)| needs_accounts(text))
+}
+
+/// Returns whether an owner is given by name.
+pub(in crate::executor) fn needs_accounts(owner: &str) -> bool {
+    !owner.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
 }
 
 /// Returns a heredoc as a file.
@@ -304,13 +310,17 @@ fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
     })
 }
 
-/// Returns the accounts that `--chown` needs; without `--chown`, reads no file of the image.
+/// Returns the accounts that `--chown` needs; reads no file of the image for numbers.
 pub(in crate::executor) fn accounts_for(
     state: &BuildState<'_>,
+    stack: &Stack,
     below: &Outline,
     operation: &CopyOperation,
 ) -> Result<Accounts> {
-    if operation.chown.is_none() { Ok(Accounts::default()) } else { accounts(state, below) }
+    if operation.chown.as_ref().is_some_and(|(text, _)| needs_accounts(text)) {
+        return accounts(state, stack, below);
+    }
+    Ok(Accounts::default())
 }
 
 /// Reads `/etc/passwd` or `/etc/group`, up to [`MAX_ACCOUNTS_BYTES`].
@@ -326,8 +336,16 @@ fn accounts_too_large() -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
-/// Returns the accounts of an image, read from its tree.
-pub(in crate::executor) fn accounts(state: &BuildState<'_>, below: &Outline) -> Result<Accounts> {
+/// Returns the accounts of an image, read from the files `below`, the outline of `stack`.
+pub(in crate::executor) fn accounts(
+    state: &BuildState<'_>,
+    stack: &Stack,
+    below: &Outline,
+) -> Result<Accounts> {
+    if below.has_claims() {
+        // The files have to be fetched.
+        return accounts(state, stack, &Outline::of_tree(state.tree(stack).map_err(unshared)?));
+    }
     let tree = below.tree();
     let read = |path: &[u8]| -> Result<Vec<u8>> {
         let Ok(path) = tree.resolve(path) else { return Ok(Vec::new()) };

@@ -394,7 +394,7 @@ impl Forecaster<'_> {
         span: Span,
     ) -> Result<Reason> {
         let below = Outline::of_tree(self.state.tree(stack)?);
-        let accounts = sources::accounts_for(self.state, &below, copy)?;
+        let accounts = sources::accounts_for(self.state, stack, &below, copy)?;
         let new = selection.layer(self.state, copy, below.tree(), &accounts, span)?;
         Ok(changed_files(changes(old, &new)))
     }

@@ -19,7 +19,7 @@ use crate::executor::active_step::ActiveStep;
 use crate::executor::error::unshared;
 use crate::executor::inputs::image_layers::PULLS_AT_ONCE;
 use crate::executor::outline::Outline;
-use crate::executor::stack::{Stack, StackLayer};
+use crate::executor::stack::{LayerListing, Stack, StackLayer};
 use crate::executor::{BuildError, Event, Failure, Outcome, StepId};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -191,21 +191,46 @@ impl BuildState<'_> {
         })
     }
 
-    /// Returns the merged file tree of a stack without the contents of layers that are still hashed.
+    /// Returns the merged file tree of a stack without the contents of layers that are still hashed. Layers
+    /// that are missing are fetched, unless a cache has their listings.
     pub(in crate::executor) fn outline(&self, stack: &Stack) -> Result<Outline> {
-        self.while_fetching(stack.without_tree(), &|_layer| {}, || {
-            stack.outline(self.services.store, &|layer| self.ensure_layer(layer))
+        let (store, caches) = (self.services.store, self.caches);
+        let mut missing = stack.without_tree();
+        missing.retain(|(layer, _)| !store.has_layer(layer.diff_id).unwrap_or_default());
+        caches.read_listings(self.services, missing.iter().map(|(layer, _)| layer.diff_id));
+        missing.retain(|(layer, _)| caches.claimed_listing(layer.diff_id).is_none());
+        self.while_fetching(missing, None, || {
+            stack.outline(&|layer| {
+                if !store.has_layer(layer.diff_id)?
+                    && let Some((listing, origin)) = caches.claimed_listing(layer.diff_id)
+                {
+                    return Ok(LayerListing::Claimed(listing, origin));
+                }
+                self.ensure_layer(layer, None)?;
+                Ok(LayerListing::Stored(store.listing(layer.diff_id)?))
+            })
         })
     }
 
     /// Returns the outline of a stack that a later step mounts: layers that are missing are unpacked at
-    /// once, which lists them, too. `span` is the instruction that needs the outline.
-    pub(in crate::executor) fn outline_to_mount(
-        &self,
+    /// once, which lists them, too; in `scope` if caches list all of them already. `span` is the instruction
+    /// that needs the outline.
+    pub(in crate::executor) fn outline_to_mount<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
         stack: &Stack,
         span: Span,
     ) -> Result<Outline> {
-        if !self.missing(stack.not_unpacked())?.is_empty() {
+        let missing = self.missing(stack.not_unpacked())?;
+        if missing.is_empty() {
+            return self.outline(stack);
+        }
+        if missing.iter().all(|(layer, _)| self.caches.lists(*layer)) {
+            let stack = stack.clone();
+            // The mount meets the same error, and reports it.
+            let fetching = pool::start(scope, move || drop(self.shown_directories(&stack, span)));
+            drop(fetching);
+        } else {
             self.shown_directories(stack, span)?;
         }
         self.outline(stack)

@@ -6,6 +6,7 @@ use crate::diag::Span;
 use crate::plan::{self, CopyFrom, OperationKey};
 use crate::pool::{self, Scope};
 use crate::store::{LowerDirectory, Representation, StoredLayer};
+use crate::tree::Accounts;
 
 use crate::executor::active_step::ActiveStep;
 use crate::executor::cache::lookup::{Claim, Lookup};
@@ -61,9 +62,11 @@ pub(in crate::executor) fn copy<'scope>(
     };
     let started = Instant::now();
     let depends = sources::depends_on_what_is_below(operation);
-    let below =
-        if depends { outline(state, stack, active, span, form)? } else { Outline::default() };
-    let accounts = sources::accounts_for(state, &below, operation)?;
+    let below = match depends {
+        true => outline((state, scope), stack, active, span, form)?,
+        false => Outline::default(),
+    };
+    let accounts = sources::accounts_for(state, stack, &below, operation)?;
     let layer = selection.layer(state, operation, below.tree(), &accounts, span)?;
     state.steps.explainer.explain_files(active.id, &layer)?;
     let store = state.services.store;
@@ -90,8 +93,11 @@ pub(in crate::executor) fn workdir<'scope>(
         Lookup::Cached(stack) => return Ok((stack, Outcome::Cached)),
         Lookup::Claimed(claim) => claim,
     };
-    let below = outline(state, stack, active, at.step.span, form)?;
-    let accounts = sources::accounts(state, &below)?;
+    let below = outline((state, scope), stack, active, at.step.span, form)?;
+    let accounts = match sources::needs_accounts(&operation.user) {
+        true => sources::accounts(state, stack, &below)?,
+        false => Accounts::default(),
+    };
     let layer = super::workdir::layer(
         operation,
         below.tree(),
@@ -109,17 +115,18 @@ pub(in crate::executor) fn workdir<'scope>(
 }
 
 /// Returns the files below a step whose layer has this form.
-fn outline(
-    state: &BuildState<'_>,
+fn outline<'scope>(
+    (state, scope): (&'scope BuildState<'_>, &'scope Scope<'scope, '_>),
     stack: &Stack,
     active: &ActiveStep,
     span: Span,
     form: &dyn Fn() -> Representation,
 ) -> Result<Outline> {
     let is_mounted = form() == Representation::Directory;
-    let outline =
-        || if is_mounted { state.outline_to_mount(stack, span) } else { state.outline(stack) };
-    active.beside(outline)
+    active.beside(|| match is_mounted {
+        true => state.outline_to_mount(scope, stack, span),
+        false => state.outline(stack),
+    })
 }
 
 /// Puts a new layer on the stack and records the step: later, if a layer below is still hashed, because
