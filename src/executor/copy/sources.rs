@@ -362,8 +362,8 @@ pub(in crate::executor) fn accounts(
         if file.size > MAX_ACCOUNTS_BYTES {
             return Err(in_path(accounts_too_large()).into());
         }
-        let opened = match below.open_listed(file, &path)? {
-            Some(listed) => Ok(Box::new(listed) as Box<dyn Read + Send>),
+        let opened: io::Result<Box<dyn Read + Send>> = match below.open_listed(file, &path)? {
+            Some(listed) => Ok(Box::new(listed)),
             None => sources.open(state, file, &path),
         };
         let bytes = opened.and_then(read_accounts).map_err(in_path)?;
