@@ -67,6 +67,7 @@ mod progress;
 mod prompt;
 mod prune;
 mod pushes;
+mod ranges;
 mod real;
 mod recovery;
 mod redaction;
