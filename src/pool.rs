@@ -142,6 +142,17 @@ pub fn start<'scope, R: Send + 'scope>(
     })
 }
 
+/// Starts a thread in `scope` in a single attempt, for work that other threads do otherwise.
+///
+/// # Errors
+/// That of pthread_create(3). `work` is dropped then.
+pub fn try_start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() + Send + 'scope,
+) -> io::Result<()> {
+    thread::Builder::new().spawn_scoped(scope, work).map(drop)
+}
+
 /// Starts a thread in `scope`, or runs the work on the calling thread if none can be started.
 pub fn start_or_run<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) {
     let shared = SharedWork::new(work);

@@ -184,7 +184,13 @@ fn copy_into(
     arriving: &ArrivingBlob,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
-    copy_to(registry, source, &mut InOrder { arriving, at: 0 }, progress)
+    let Some(name) = repository(source) else {
+        return copy_to(registry, source, &mut InOrder { arriving, at: 0 }, progress);
+    };
+    let write_at = |offset, bytes: &[u8]| arriving.write_at(offset, bytes);
+    registry
+        .pull_blob_in_parts(&name, &source.blob, &write_at, progress)
+        .map_err(|error| ExportError::Origin { place: source.place.clone(), source: error })
 }
 
 /// Writes the parts of an arriving blob in order.
@@ -310,6 +316,13 @@ pub fn read_small_blob(registry: &Client, source: &LayerSource, max_bytes: u64) 
 
 fn corrupt(source: &LayerSource, got: Digest) -> ExportError {
     let (place, want) = (source.place.clone(), source.blob.digest);
+    if let Some(name) = repository(source) {
+        let what = format!("blob {want} of {}", name.name());
+        return ExportError::Origin {
+            place,
+            source: RegistryError::WrongDigest { what, want, got },
+        };
+    }
     ExportError::WrongBlob { place, want, got }
 }
 

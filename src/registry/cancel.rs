@@ -52,11 +52,12 @@ impl Cancellation {
         }
     }
 
-    /// Sleeps for `duration`. Returns false if cancelled.
-    pub(super) fn sleep(&self, duration: Duration) -> bool {
+    /// Sleeps for `duration`. Returns false if cancelled, or once `is_wanted` returns false: it is called
+    /// after each [`Self::wake`].
+    pub(super) fn sleep_while(&self, duration: Duration, is_wanted: &dyn Fn() -> bool) -> bool {
         let end = Instant::now() + duration;
         let mut state = self.state();
-        while !state.is_cancelled {
+        while !state.is_cancelled && is_wanted() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
@@ -65,6 +66,12 @@ impl Cancellation {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         false
+    }
+
+    /// Makes all sleeps check whether they are still wanted.
+    pub(super) fn wake(&self) {
+        drop(self.state());
+        self.0.changed.notify_all();
     }
 
     /// Locks the state. A panic elsewhere leaves it consistent.
@@ -87,10 +94,11 @@ mod tests {
             move || drop(n_closed.fetch_add(1, Ordering::SeqCst).to_string())
         };
         cancellation.on_cancel(close());
-        assert!(cancellation.sleep(Duration::from_millis(1)));
+        assert!(cancellation.sleep_while(Duration::from_millis(1), &|| true));
         let started = Instant::now();
         crate::pool::scope(|scope| {
-            let waiting = scope.spawn(|| cancellation.sleep(Duration::from_secs(60)));
+            let waiting =
+                scope.spawn(|| cancellation.sleep_while(Duration::from_secs(60), &|| true));
             cancellation.cancel();
             assert!(!crate::pool::join(waiting));
         });

@@ -82,7 +82,7 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::num::NonZeroUsize;
+    use std::num::{NonZeroU64, NonZeroUsize};
     use std::time::Duration;
 
     use super::*;
@@ -106,6 +106,7 @@ mod tests {
             first_delay: Duration::ZERO,
             jitter_seed: 0,
             transfers_per_host: NonZeroUsize::MIN,
+            part_bytes: NonZeroU64::MIN,
         };
         for (name, want) in [
             (

@@ -28,6 +28,7 @@ mod pending_requests;
 pub mod probes;
 mod pull;
 mod push;
+mod ranges;
 mod resolve;
 mod retry;
 mod tls;

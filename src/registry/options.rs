@@ -1,7 +1,7 @@
 //! Options of the registry client, from the command line and `registries.toml`.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ pub struct Options {
     pub jitter_seed: u64,
     /// Maximum number of parallel downloads from one host, and of parallel uploads.
     pub transfers_per_host: NonZeroUsize,
+    /// Size in bytes of the parts of a large layer, which are downloaded in parallel. A layer of less
+    /// than two parts is downloaded in one stream.
+    pub part_bytes: NonZeroU64,
     /// True if every request is refused before it is sent (`--offline`).
     pub offline: bool,
 }

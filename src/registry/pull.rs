@@ -11,7 +11,7 @@ use super::{Client, RegistryError};
 use crate::oci::{Descriptor, Digest, Hasher, Reference};
 
 /// Size of the copy buffer in bytes.
-const BUFFER_BYTES: usize = 128 << 10;
+pub(super) const BUFFER_BYTES: usize = 128 << 10;
 /// Number of bytes that resets the count of failures when a connection breaks after them.
 pub(super) const PROGRESS_BYTES: u64 = 1 << 20;
 
@@ -241,6 +241,6 @@ impl<'a> BlobDownload<'a> {
     }
 }
 
-fn as_u64(n: usize) -> u64 {
+pub(super) fn as_u64(n: usize) -> u64 {
     u64::try_from(n).expect("a buffer is shorter than 2^64")
 }

@@ -108,17 +108,38 @@ pub(super) struct Attempts<'a> {
 impl Attempts<'_> {
     /// Sleeps after `error` if a retry may succeed, otherwise returns it.
     pub(super) fn failed(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        self.failed_while(error, &|| true)
+    }
+
+    /// Sleeps after `error` like [`Self::failed`], but returns it once `is_wanted` returns false.
+    pub(super) fn failed_while(
+        &mut self,
+        error: RegistryError,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(), RegistryError> {
         let gives_up = error.is_unresponsive() && !self.retry_policy.reconnects;
-        if gives_up || !error.is_transient() { Err(error) } else { self.wait(error) }
+        if gives_up || !error.is_transient() {
+            return Err(error);
+        }
+        self.wait_while(error, is_wanted)
     }
 
     /// Sleeps after an error that the caller considers worth a retry.
     pub(super) fn wait(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        self.wait_while(error, &|| true)
+    }
+
+    fn wait_while(
+        &mut self,
+        error: RegistryError,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(), RegistryError> {
         self.n_failures = self.n_failures.saturating_add(1);
         let Some(pause) = self.retry_policy.pause(self.n_failures, error.retry_after()) else {
             return Err(error);
         };
-        if self.retry_policy.cancellation.sleep(pause) { Ok(()) } else { Err(error) }
+        let slept = self.retry_policy.cancellation.sleep_while(pause, is_wanted);
+        if slept { Ok(()) } else { Err(error) }
     }
 
     /// Returns the number of consecutive failures.

@@ -151,11 +151,10 @@ impl Store {
 
     fn unpack_alone(&self, diff_id: DiffId) -> Result<NewlyUnpacked> {
         let unpacked = self.unpack_tar(diff_id, self.open_tar(diff_id)?);
-        unpacked.map_err(|error| match error {
-            StoreError::UnpackLayer { .. } | StoreError::WrongDiffId { .. } => {
-                self.damage_or(diff_id, error)
-            }
-            other => other,
+        unpacked.map_err(|error| {
+            let is_content =
+                matches!(error, StoreError::UnpackLayer { .. } | StoreError::WrongDiffId { .. });
+            if is_content { self.damage_or(diff_id, error) } else { error }
         })
     }
 

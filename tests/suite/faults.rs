@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,7 +25,7 @@ use rbuild::image::{self, ExportError, ExportOptions, Image};
 use rbuild::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, Platform, Reference};
 use rbuild::pool;
 use rbuild::registry::{Client, Options, RegistryError};
-use rbuild::store::{OpenOptions, Store};
+use rbuild::store::{LayerOptions, LayerSource, OpenOptions, Store};
 
 use crate::support::certificates::TokenServer;
 use crate::support::image::{Fixture, file, jobs};
@@ -36,8 +37,12 @@ const N_RUNS: usize = 200;
 /// Number of requests out of a thousand that get a fault.
 const FAULTS_PER_MILLE: u64 = 300;
 
+/// Size of the parts in which layers are downloaded.
+const PART_BYTES: u64 = 200_000;
+
 fn client() -> Client {
-    Client::new(Options { retries: 3, ..registry::options() }).unwrap()
+    let part_bytes = NonZeroU64::new(PART_BYTES).unwrap();
+    Client::new(Options { retries: 3, part_bytes, ..registry::options() }).unwrap()
 }
 
 /// Returns a pseudo-random number that depends only on the words.
@@ -47,7 +52,7 @@ fn mixed(words: &[&str]) -> u64 {
     u64::from_str_radix(&hex, 16).unwrap()
 }
 
-/// Chooses the fault of each request by its first line and the number of equal requests before it,
+/// Chooses the fault of each request by its first line and range and the number of equal requests before it,
 /// so that the order of threads does not matter.
 struct Weather {
     seed: &'static str,
@@ -68,7 +73,7 @@ impl Weather {
         if !self.is_bad.load(Ordering::SeqCst) {
             return Fault::None;
         }
-        let line = head.line();
+        let line = head.line() + head.header("range").unwrap_or_default();
         let number = {
             let mut seen = self.seen.lock().unwrap();
             let number = seen.entry(line.clone()).or_default();
@@ -163,7 +168,7 @@ impl Place {
         let mut place =
             Self { registry, proxy, weather, fixture: Fixture::new(), images: Vec::new() };
         for number in 0..4 {
-            let sizes = [900, 40_000, 150_000, if number == 0 { 5_000_000 } else { 10_000 }];
+            let sizes = [900, 40_000, 600_000, if number == 0 { 5_000_000 } else { 10_000 }];
             let layers = sizes.map(|n_bytes| {
                 let name = format!("{number}-{n_bytes}");
                 let packing = if n_bytes > 1_000_000 { Packing::None } else { Packing::GZIP };
@@ -242,6 +247,24 @@ fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, Stri
     })
 }
 
+/// Fetches the layers of an image, and unpacks them meanwhile. Reduces an error to its kind.
+fn unpack(store: &Store, client: &Client, name: &Reference, image: &Image) -> Result<(), String> {
+    let options = LayerOptions { clamp_s: None, created_s: 1_700_000_000 };
+    let fetched = pool::map_in_order(image.layers(), jobs(4), |layer| {
+        let source = LayerSource { blob: layer.pulled.clone().unwrap(), place: name.name() };
+        let diff_id = layer.diff_id;
+        image::fetch_from(store, client, diff_id, &source, Some(&options), &|_| {}).map_err(
+            |error| {
+                let ExportError::Origin { source, .. } = &error else { panic!("{error:?}") };
+                kind(source)
+            },
+        )?;
+        assert!(store.layer_directory(diff_id).unwrap().is_some());
+        Ok(())
+    });
+    fetched.into_iter().collect()
+}
+
 /// Checks that every blob matches its name, and that no partial files are left.
 fn check_store(directory: &Path) {
     for entry in fs::read_dir(directory.join("blobs/sha256")).unwrap() {
@@ -267,15 +290,20 @@ fn check_image(store: &Store, name: &Reference, want: Digest) {
     }
 }
 
-/// Pulls into a new store each time. Returns the results.
+/// Pulls into a new store each time. Every other image is unpacked while it arrives. Returns the
+/// results.
 fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
     runs.map(|run| {
         let directory = tempfile::tempdir().unwrap();
         let number = run % place.images.len();
-        let (name, want) = (place.pull_name(number), place.images[number].1);
+        let (name, (image, want)) = (place.pull_name(number), &place.images[number]);
+        let want = *want;
         place.weather.set(true);
         let store = open(directory.path());
-        let pulled = pull(&store, &client(), &name);
+        let client = client();
+        let unpacked =
+            if run / 4 % 2 == 0 { Ok(()) } else { unpack(&store, &client, &name, image) };
+        let pulled = unpacked.and_then(|()| pull(&store, &client, &name));
         if pulled.is_ok() {
             check_image(&store, &name, want);
         } else {
@@ -285,7 +313,7 @@ fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
         check_store(directory.path());
         place.weather.set(false);
         let store = open(directory.path());
-        assert_eq!(pull(&store, &client(), &name), Ok(want));
+        assert_eq!(pull(&store, &client, &name), Ok(want));
         check_image(&store, &name, want);
         drop(store);
         check_store(directory.path());
@@ -352,6 +380,9 @@ fn pulls_and_pushes_through_a_bad_network_end_well_or_say_why() {
     let faults = places.each_ref().map(Place::faults);
     // Not with a macro: output that is printed that way is hidden when the test passes.
     let (n_tokens, took) = (tokens.n_tokens(), started.elapsed().as_secs_f64());
+    let n_parts =
+        places.iter().flat_map(|place| place.proxy.ranges()).filter(|range| !range.is_empty());
+    assert!(n_parts.count() > N_RUNS * 3);
     let text = format!(
         "{N_RUNS} pulls: {pulled:?}\n{N_RUNS} pushes: {pushed:?}\nfaults without tokens: {:?}\n\
          faults with tokens: {:?}; {n_tokens} tokens\n{took:.1} s\n",

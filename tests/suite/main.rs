@@ -68,6 +68,7 @@ mod progress;
 mod prompt;
 mod prune;
 mod pushes;
+mod ranges;
 mod real;
 mod recovery;
 mod redaction;

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     Status(u16, Option<u64>),
     /// The token, if any, has expired.
     Expire,
+    /// The registry gets the request without its `Range` header.
+    IgnoreRange,
 }
 
 /// Damage to a body.
@@ -147,6 +149,8 @@ struct Shared {
     upstream: String,
     plan: Box<Plan>,
     log: Mutex<Vec<(String, Fault)>>,
+    /// The `Range` headers of requests for blobs.
+    ranges: Mutex<Vec<String>>,
     /// Authorization headers that are no longer valid.
     dead: Mutex<Vec<String>>,
     ended: AtomicBool,
@@ -164,6 +168,7 @@ impl Proxy {
             upstream: upstream.to_owned(),
             plan: Box::new(plan),
             log: Mutex::default(),
+            ranges: Mutex::default(),
             dead: Mutex::default(),
             ended: AtomicBool::new(false),
         });
@@ -191,6 +196,11 @@ impl Proxy {
         self.shared.log.lock().unwrap().clone()
     }
 
+    /// Returns the `Range` header of each request for a blob, in order; empty if it has none.
+    pub(crate) fn ranges(&self) -> Vec<String> {
+        self.shared.ranges.lock().unwrap().clone()
+    }
+
     /// Returns the requests in the log.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.log().into_iter().map(|(line, _)| line).collect()
@@ -210,6 +220,10 @@ impl Shared {
         client.set_nodelay(true)?;
         let mut reader = BufReader::new(client.try_clone()?);
         while let Some(head) = Head::read(&mut reader)? {
+            if head.first.starts_with("GET ") && head.line().contains("/blobs/") {
+                let range = head.header("range").unwrap_or_default();
+                self.ranges.lock().unwrap().push(range.to_owned());
+            }
             let fault = (self.plan)(&head);
             let number = {
                 let mut log = self.log.lock().unwrap();
@@ -258,9 +272,13 @@ impl Shared {
             | Fault::CutRequest(_)
             | Fault::CutAnswer(_)
             | Fault::FlipRequest(_)
-            | Fault::FlipAnswer(_) => {}
+            | Fault::FlipAnswer(_)
+            | Fault::IgnoreRange => {}
         }
         let mut head = head.clone();
+        if fault == Fault::IgnoreRange {
+            head.headers.retain(|(name, _)| name != "range");
+        }
         if head.header("authorization").is_some_and(|token| self.is_dead(token)) {
             // The registry answers with its own challenge.
             head.headers.retain(|(name, _)| name != "authorization");

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,7 @@ pub(crate) fn options() -> Options {
         first_delay: Duration::from_millis(1),
         jitter_seed: 0,
         transfers_per_host: NonZeroUsize::new(4).unwrap(),
+        part_bytes: NonZeroU64::new(8 << 20).unwrap(),
         offline: false,
     }
 }
