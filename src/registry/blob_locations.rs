@@ -14,8 +14,11 @@ pub(super) struct BlobLocations {
     /// Repositories, by full name, that lacked a blob when they were asked.
     lacking: Mutex<BTreeSet<(String, Digest)>>,
     /// Locks of layers that are being sent, by registry.
-    sending: Mutex<BTreeMap<(String, DiffId), Arc<Mutex<()>>>>,
+    sending: Mutex<BTreeMap<(String, DiffId), LayerLock>>,
 }
+
+/// Locked while a layer is sent to a registry.
+pub(super) type LayerLock = Arc<Mutex<()>>;
 
 impl BlobLocations {
     /// Records that the repository of `name` has the blob.
@@ -39,7 +42,7 @@ impl BlobLocations {
     }
 
     /// Returns the lock of a layer in the registry of `name`.
-    pub(super) fn lock_of(&self, name: &Reference, layer: DiffId) -> Arc<Mutex<()>> {
+    pub(super) fn lock_of(&self, name: &Reference, layer: DiffId) -> LayerLock {
         let key = (name.registry().to_owned(), layer);
         Arc::clone(pool::lock(&self.sending).entry(key).or_default())
     }

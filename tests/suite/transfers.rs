@@ -164,7 +164,7 @@ fn layers_go_up_while_later_steps_run_unless_they_are_to_go_up_late() {
 #[test]
 fn one_token_serves_a_build_unless_the_server_grants_less() {
     for (rule, most) in
-        [(TokenRule::All, 2), (TokenRule::GrantsFirst, 20), (TokenRule::RefusesSeveral, 20)]
+        [(TokenRule::All, 2), (TokenRule::GrantsFirst, 20), (TokenRule::RefusesMany, 20)]
     {
         let tokens = TokenServer::with_rule(rule);
         let registry = DockerRegistry::with_tokens(&tokens);

@@ -104,8 +104,8 @@ pub(crate) enum TokenRule {
     All,
     /// A token for the first.
     GrantsFirst,
-    /// Status 403.
-    RefusesSeveral,
+    /// Status 403 for more than two: a mount needs two.
+    RefusesMany,
 }
 
 impl TokenServer {
@@ -131,7 +131,7 @@ impl TokenServer {
         let server = Scripted::new(move |request, n_before| {
             let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8);
             let n_scopes = request.target.matches("scope=").count();
-            if rule == TokenRule::RefusesSeveral && n_scopes > 1 {
+            if rule == TokenRule::RefusesMany && n_scopes > 2 {
                 return Answer::new(403, "");
             }
             let n_granted = if rule == TokenRule::All { usize::MAX } else { 1 };

@@ -1,6 +1,7 @@
 //! Build caches in buckets: one document for each name, and blobs under their digests.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::image::{self, BucketUpload, ExportOptions, ImageLayer};
 use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
@@ -9,7 +10,7 @@ use crate::registry::{BucketDirectory, RegistryError};
 
 use super::document::{CacheDocument, bad_cache};
 use super::location::BucketCache;
-use super::sink::{CacheSink, Sharing};
+use super::sink::{CacheSink, Sharing, Written};
 
 use crate::executor::{BuildError, Services};
 
@@ -119,14 +120,15 @@ impl CacheSink for BucketSink<'_> {
         Ok(())
     }
 
-    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>> {
+    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Written>> {
+        let started = Instant::now();
         if self.version()? != over {
             return Ok(None);
         }
         let bytes = document.to_bytes();
         let put = self.directory.bucket.put_object(self.services.registry, &self.key, &bytes);
         put.map_err(|source| self.cache.failed(source))?;
-        Ok(Some(Digest::of(&bytes)))
+        Ok(Some(Written { version: Digest::of(&bytes), window: started.elapsed() }))
     }
 
     /// Returns nothing: a bucket takes every document, and an import checks the blobs that it needs.

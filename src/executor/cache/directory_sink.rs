@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
@@ -11,7 +12,7 @@ use crate::pathio::output::open_tree;
 use crate::pathio::{Context as _, PathError};
 
 use super::document::{CacheDocument, MEDIA_TYPE};
-use super::sink::{CacheSink, Sharing, fetch_missing};
+use super::sink::{CacheSink, Sharing, Written, fetch_missing};
 
 use crate::executor::{BuildError, Services};
 
@@ -92,13 +93,13 @@ impl CacheSink for DirectorySink<'_> {
         Ok(())
     }
 
-    fn write(&self, document: &CacheDocument, _over: Option<Digest>) -> Result<Option<Digest>> {
+    fn write(&self, document: &CacheDocument, _over: Option<Digest>) -> Result<Option<Written>> {
         let bytes = document.to_bytes();
         let config = Descriptor::of(MediaType::from(MEDIA_TYPE.to_owned()), &bytes);
         let packed = PackedImage::of_artifact(config, document.blobs(), self.options);
         image::write_artifact(self.services.store, self.path, self.tag, &packed, &bytes)
             .map_err(BuildError::Export)?;
-        Ok(Some(packed.digest()))
+        Ok(Some(Written { version: packed.digest(), window: Duration::ZERO }))
     }
 
     fn absent(&self, blobs: &[Descriptor]) -> Vec<Digest> {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::executor::{BuildError, BuildOptions, Outcome, Services};
 use crate::image::{self, ExportOptions, ImageLayer};
 use crate::oci::{Descriptor, DiffId, Digest};
+use crate::pool;
 use crate::store::{CacheArchive, LayerSource, StepRecord, Store};
 
 use super::bucket_sink::BucketSink;
@@ -139,7 +140,7 @@ struct CacheExport<'a> {
 impl CacheExport<'_> {
     /// Merges the document with what other builds wrote to the location. Writes nothing if the location has
     /// all of it.
-    fn run(&self, sink: &dyn CacheSink) -> Result<()> {
+    fn run(&self, sink: &(dyn CacheSink + Sync)) -> Result<()> {
         let mut sent = SentParts::default();
         let mut absent: Option<BTreeSet<Digest>> = None;
         for attempt in 1..=MAX_ATTEMPTS {
@@ -149,18 +150,22 @@ impl CacheExport<'_> {
                 absent = Some(sink.absent(&theirs.blobs()).into_iter().collect());
             }
             let is_complete = absent.as_ref().is_none_or(|absent| !theirs.remove_blobs(absent));
-            let mut ours = self.with_blobs(sink, &theirs, &mut sent.layers)?;
-            ours.listings = self.listings(sink, &theirs, &mut sent.listings)?;
+            let (listings, ours) = pool::at_once(
+                || self.listings(sink, &theirs, &sent.listings),
+                || self.with_blobs(sink, &theirs, &mut sent.layers),
+            );
+            let listings = listings?;
+            sent.listings.extend(listings.iter().map(|it| (it.diff_id, it.clone())));
+            let ours = CacheDocument { listings, ..ours? };
             let merged = merge(ours, theirs.clone(), &self.cache.bounds, self.now_s);
             if version.is_some() && is_complete && merged == theirs {
                 return Ok(());
             }
-            let started = Instant::now();
             match sink.write(&merged, version) {
                 Ok(Some(_)) if sink.sharing() == Sharing::Locked => return Ok(()),
                 Ok(Some(written)) => {
-                    thread::sleep((started.elapsed() * 2).clamp(SETTLE.0, SETTLE.1));
-                    if sink.version()? == Some(written) {
+                    thread::sleep((written.window * 2).clamp(SETTLE.0, SETTLE.1));
+                    if sink.version()? == Some(written.version) {
                         return Ok(());
                     }
                 }
@@ -183,9 +188,9 @@ impl CacheExport<'_> {
     /// the location lacks.
     fn listings(
         &self,
-        sink: &dyn CacheSink,
+        sink: &(dyn CacheSink + Sync),
         theirs: &CacheDocument,
-        sent: &mut BTreeMap<DiffId, CachedListing>,
+        sent: &BTreeMap<DiffId, CachedListing>,
     ) -> Result<Vec<CachedListing>> {
         let layers = self.ours.layers.iter().map(|layer| layer.diff_id);
         let layers: BTreeSet<DiffId> = layers.chain(self.caches.base_layers()).collect();
@@ -202,7 +207,6 @@ impl CacheExport<'_> {
             }
         }
         sink.send_bytes(&blobs)?;
-        sent.extend(listings.iter().map(|listing| (listing.diff_id, listing.clone())));
         Ok(listings)
     }
 

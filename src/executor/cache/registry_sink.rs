@@ -1,6 +1,7 @@
 //! Export of caches to registries, as an artifact whose config is the document.
 
 use std::num::NonZeroUsize;
+use std::time::Instant;
 
 use crate::image::{self, ExportError, ExportOptions, ImageLayer, PackedImage};
 use crate::oci::{Descriptor, Digest, ManifestOrIndex, MediaType, Reference};
@@ -9,7 +10,7 @@ use crate::registry::RegistryError;
 
 use super::document::{CacheDocument, MEDIA_TYPE};
 use super::import;
-use super::sink::{CacheSink, Sharing};
+use super::sink::{CacheSink, Sharing, Written};
 
 use crate::executor::{BuildError, Services};
 
@@ -67,18 +68,20 @@ impl CacheSink for RegistrySink<'_> {
     }
 
     /// Sends the document first: between the last look at the version and the manifest is nothing else.
-    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>> {
+    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Written>> {
         let bytes = document.to_bytes();
         let config = Descriptor::of(MediaType::from(MEDIA_TYPE.to_owned()), &bytes);
         let registry = self.services.registry;
         image::push_bytes(registry, self.name, &config, &bytes).map_err(BuildError::Export)?;
+        let started = Instant::now();
         if self.version()? != over {
             return Ok(None);
         }
         let packed = PackedImage::of_artifact(config, document.blobs(), self.options);
         let media_type = &packed.descriptor.media_type;
         let pushed = registry.push_manifest(self.name, media_type, &packed.manifest);
-        pushed.map(Some).map_err(|source| self.failed(source))
+        let version = pushed.map_err(|source| self.failed(source))?;
+        Ok(Some(Written { version, window: started.elapsed() }))
     }
 
     fn absent(&self, blobs: &[Descriptor]) -> Vec<Digest> {

@@ -1,5 +1,7 @@
 //! Locations that caches are exported to.
 
+use std::time::Duration;
+
 use crate::executor::{BuildError, Services};
 use crate::image::{self, ImageLayer};
 use crate::oci::{Descriptor, Digest};
@@ -24,12 +26,20 @@ pub(super) trait CacheSink {
     /// Ensures that the location has small blobs that are probably new.
     fn send_bytes(&self, blobs: &[(Descriptor, Vec<u8>)]) -> Result<()>;
 
-    /// Writes a document, whose blobs are there, in place of the version `over`, and returns its version.
-    /// `None` if another version was found: nothing is written then.
-    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Digest>>;
+    /// Writes a document, whose blobs are there, in place of the version `over`. `None` if another version
+    /// was found: nothing is written then.
+    fn write(&self, document: &CacheDocument, over: Option<Digest>) -> Result<Option<Written>>;
 
     /// Returns those of the blobs that are certainly not there.
     fn absent(&self, blobs: &[Descriptor]) -> Vec<Digest>;
+}
+
+/// A document that was written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    pub(super) version: Digest,
+    /// Time from the last look at the version to the end of the write: another writer is not noticed in it.
+    pub(super) window: Duration,
 }
 
 /// Protection of a location from two writers.

@@ -77,7 +77,7 @@ pub fn build<T>(
     let inputs = BuildInputs::new(services, options);
     let Prepared { checked, imported, planned } = prepare(&inputs);
     checked?;
-    let caches = BuildCaches::new(imported?);
+    let caches = BuildCaches::new(imported?).for_push(&options.guarded_names);
     let built = planned
         .map_err(FailedBuild::from)
         .and_then(|(plan, images)| build_images(&inputs, &caches, &plan, &images));
@@ -300,7 +300,7 @@ impl<'a> Driver<'a> {
             Base::Image(request) => {
                 let services = self.state.services;
                 let layers = self.state.images.get(request).layers();
-                self.state.caches.note_base(layers.map(|(layer, _)| layer));
+                self.state.caches.note_base(layers.map(|(layer, blob)| (layer, blob.digest)));
                 let from = format!("FROM {}", request.name);
                 let step = services.start_at(StepPlace::of(stage, None, from));
                 services.finish(step, Outcome::Cached);
