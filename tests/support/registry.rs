@@ -118,14 +118,15 @@ impl DockerRegistry {
     }
 
     /// Removes all blobs of a repository that begin with these bytes.
-    pub(crate) fn remove_blobs(&self, repository: &str, start: &[u8]) {
+    pub(crate) fn remove_blobs(&self, repository: &str, magic: &[u8]) {
         let top = find_below(self.directory.path(), "repositories").unwrap();
         let links = top.join(repository).join("_layers/sha256");
         let mut n_removed = 0;
         for link in std::fs::read_dir(&links).unwrap().map(Result::unwrap) {
             let hex = link.file_name().into_string().unwrap();
-            let blob = top.with_file_name("blobs").join("sha256").join(&hex[..2]).join(&hex);
-            if std::fs::read(blob.join("data")).unwrap().starts_with(start) {
+            let (start, _) = hex.split_at(2);
+            let blob = top.with_file_name("blobs").join("sha256").join(start).join(&hex);
+            if std::fs::read(blob.join("data")).unwrap().starts_with(magic) {
                 std::fs::remove_dir_all(link.path()).unwrap();
                 std::fs::remove_dir_all(blob).unwrap();
                 n_removed += 1;
