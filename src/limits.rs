@@ -177,8 +177,11 @@ pub const MAX_AGENT_MESSAGE_BYTES: u32 = 256 << 10;
 /// Maximum size of a cache's document: that of a hundred thousand steps.
 pub const MAX_CACHE_DOCUMENT_BYTES: u64 = 64 << 20;
 
-/// Maximum size of a layer's listing in a cache, packed or not: two hundred thousand files.
+/// Maximum size of a layer's listing in a cache, packed or not.
 pub const MAX_CACHED_LISTING_BYTES: u64 = 16 << 20;
+
+/// Maximum number of entries of such a listing: its tree takes 40 MiB.
+pub const MAX_UNTRUSTED_ENTRIES: usize = 300_000;
 
 // Dockerfiles.
 

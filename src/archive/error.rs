@@ -97,4 +97,7 @@ pub enum ListingError {
         /// The offset in the listing, in bytes.
         at: usize,
     },
+    /// A listing of another machine exceeds a bound.
+    #[error("the layer listing has too many entries, or too long paths")]
+    TooLarge,
 }

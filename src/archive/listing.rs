@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use crate::limits::MAX_LISTING_FIELD_BYTES;
+use crate::limits::{MAX_ARCHIVE_PATH_BYTES, MAX_LISTING_FIELD_BYTES, MAX_UNTRUSTED_ENTRIES};
 use crate::oci::DiffId;
 use crate::tree::{
     ContentHash, Device, Entry, File, FileOrigin, LayerEntries, LayerItem, Meta, Node, TreePath,
@@ -148,6 +148,24 @@ impl PackedListing {
             return Ok(Self { bytes, layer, n_entries });
         }
         Err(ListingError::Damaged { at: bytes.len() - rest.len() })
+    }
+
+    /// Parses a listing that another machine wrote. Its entries need not be those of any layer.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`]; [`ListingError::UnknownVersion`] if it has no checksum;
+    /// [`ListingError::TooLarge`] for paths longer than `PATH_MAX` (limits.h), which would make a tree too
+    /// deep, or for too many entries.
+    pub fn from_untrusted(bytes: Vec<u8>, layer: DiffId) -> Result<Self, ListingError> {
+        let listing = Self::new(bytes, layer)?;
+        if listing.is_unprotected() {
+            return Err(ListingError::UnknownVersion);
+        }
+        let is_long = |entry: Cow<'_, Entry>| entry.path.as_bytes().len() > MAX_ARCHIVE_PATH_BYTES;
+        if listing.n_entries > MAX_UNTRUSTED_ENTRIES || listing.stream().any(is_long) {
+            return Err(ListingError::TooLarge);
+        }
+        Ok(listing)
     }
 
     /// Returns its encoding.

@@ -19,6 +19,7 @@ mod changes_in_memory;
 mod check;
 mod checkout;
 mod ci_files;
+mod claimed_listings;
 mod cli;
 mod container;
 mod contents;

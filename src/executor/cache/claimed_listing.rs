@@ -43,7 +43,7 @@ impl ClaimedListing {
         let decoder = zstd::stream::read::Decoder::new(packed.as_slice()).ok()?;
         decoder.take(MAX_CACHED_LISTING_BYTES + 1).read_to_end(&mut bytes).ok()?;
         let is_whole = u64::try_from(bytes.len()).ok()? <= MAX_CACHED_LISTING_BYTES;
-        is_whole.then(|| PackedListing::new(bytes, self.listing.diff_id).ok()).flatten()
+        is_whole.then(|| PackedListing::from_untrusted(bytes, self.listing.diff_id).ok()).flatten()
     }
 
     fn fetched(&self, services: &Services<'_>, blob: &Descriptor) -> Option<Vec<u8>> {

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, Packing};
-use crate::limits::MAX_CACHED_LISTING_BYTES;
+use crate::limits::{MAX_CACHED_LISTING_BYTES, MAX_UNTRUSTED_ENTRIES};
 use crate::oci::{Descriptor, DiffId, MediaType};
 use crate::store::Store;
+use crate::tree::LayerEntries as _;
 
 /// Media type of a listing: zstd of the encoding that the store uses.
 const MEDIA_TYPE: &str = "application/vnd.rbuild.listing.v1+zstd";
@@ -42,7 +43,9 @@ impl CachedListing {
     ) -> Option<(Self, Option<Vec<u8>>)> {
         let listing = store.listing_if_exists(diff_id).ok().flatten()?;
         let n_bytes = u64::try_from(listing.as_bytes().len()).ok()?;
-        if listing.is_unprotected() || n_bytes > MAX_CACHED_LISTING_BYTES {
+        let is_small =
+            n_bytes <= MAX_CACHED_LISTING_BYTES && listing.n_entries() <= MAX_UNTRUSTED_ENTRIES;
+        if listing.is_unprotected() || !is_small {
             return None;
         }
         let packed = packed(listing.as_bytes()).ok()?;

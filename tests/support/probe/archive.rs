@@ -4,7 +4,7 @@ use std::io::{self, Cursor, Read};
 
 use rbuild::archive::{self, ListingWriter, PackedListing, TarReader};
 use rbuild::oci::{DiffId, Digest};
-use rbuild::tree::LayerEntries as _;
+use rbuild::tree::{LayerEntries as _, Tree};
 
 /// How much of a stream is looked at: holes and good compression make any length of a few bytes.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -61,4 +61,12 @@ fn listing(bytes: &[u8]) {
     let again = again.finish().expect("memory takes everything");
     let again = PackedListing::new(again, layer).expect("what was written can be read");
     assert_eq!(again.stream().collect::<Vec<_>>(), entries);
+    // The claim of a cache, whose entries may contradict each other.
+    if PackedListing::from_untrusted(bytes.to_vec(), layer).is_ok() {
+        let mut tree = Tree::default();
+        tree.apply(&listing);
+        for entry in &entries {
+            drop(tree.resolve(entry.path.as_bytes()));
+        }
+    }
 }
