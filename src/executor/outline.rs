@@ -5,7 +5,7 @@ use std::fs::File as OsFile;
 use std::os::fd::AsFd as _;
 
 use crate::pathio::PathError;
-use crate::store::{self, LowerDirectory};
+use crate::store::{self, LowerDirectory, StepOrigin};
 use crate::tree::{Entry, File, FileOrigin, LayerEntries, LayerItem, Node, Tree, TreePath};
 
 /// A merged file tree. A file of a layer that is still hashed has no content hash and no extended
@@ -15,14 +15,14 @@ pub(in crate::executor) struct Outline {
     tree: Tree,
     /// The directories of these layers. The number in a file's origin is the index.
     directories: Vec<LowerDirectory>,
-    /// True if a cache listed some of the layers, which are not in the store.
-    has_claims: bool,
+    /// The caches that listed some of the layers, which are not in the store.
+    claims: StepOrigin,
 }
 
 impl Outline {
     /// Returns the outline of layers that are all finished.
-    pub(in crate::executor) const fn of_tree(tree: Tree) -> Self {
-        Self { tree, directories: Vec::new(), has_claims: false }
+    pub(in crate::executor) fn of_tree(tree: Tree) -> Self {
+        Self { tree, directories: Vec::new(), claims: StepOrigin::default() }
     }
 
     /// Returns the tree. Only directories and links may be read from it, and the types of other files.
@@ -32,12 +32,12 @@ impl Outline {
 
     /// Returns the tree if all layers of it were finished, and in the store.
     pub(in crate::executor) fn as_tree(&self) -> Option<&Tree> {
-        (self.directories.is_empty() && !self.has_claims).then_some(&self.tree)
+        (self.directories.is_empty() && self.claims.is_own()).then_some(&self.tree)
     }
 
-    /// Returns whether a cache listed some of the layers: their files cannot be read.
-    pub(in crate::executor) const fn has_claims(&self) -> bool {
-        self.has_claims
+    /// Returns the caches that listed some of the layers: the files of these cannot be read.
+    pub(in crate::executor) const fn claims(&self) -> &StepOrigin {
+        &self.claims
     }
 
     /// Puts a finished layer on top.
@@ -46,9 +46,13 @@ impl Outline {
     }
 
     /// Puts a layer on top that is not in the store, as a cache lists it.
-    pub(in crate::executor) fn apply_claim(&mut self, layer: &dyn LayerEntries) {
+    pub(in crate::executor) fn apply_claim(
+        &mut self,
+        layer: &dyn LayerEntries,
+        origin: &StepOrigin,
+    ) {
         self.tree.apply(layer);
-        self.has_claims = true;
+        self.claims = self.claims.and(origin);
     }
 
     /// Puts a layer on top that is still hashed: the changes that a RUN left in `directory`.

@@ -83,8 +83,8 @@ pub(in crate::executor) struct StackLayer {
     is_fresh: bool,
     /// The caches that it, or a layer below it, comes from.
     origin: StepOrigin,
-    /// The cache whose listing of the layer was used in place of the layer.
-    claimed: OnceLock<StepOrigin>,
+    /// The caches whose listings were used in place of this layer or layers below it, for a step on top.
+    claims: Mutex<StepOrigin>,
 }
 
 /// The representations of a layer that were made for mounts.
@@ -195,7 +195,7 @@ impl Stack {
             pulled: kind == LayerOrigin::Pulled,
             is_fresh: kind == LayerOrigin::Made || self.is_fresh(),
             origin: self.origin().and(origin),
-            claimed: OnceLock::new(),
+            claims: Mutex::default(),
         };
         Self { top: Some(Arc::new(layer)) }
     }
@@ -230,9 +230,8 @@ impl Stack {
     /// Returns the caches that its layers come from, or that claimed what is in them: a step on top of it
     /// depends on them, too.
     pub(in crate::executor) fn origin(&self) -> StepOrigin {
-        let own = self.top.as_ref().map(|top| top.origin.clone()).unwrap_or_default();
-        let claims = self.list().into_iter().filter_map(|layer| layer.claimed.get());
-        claims.fold(own, |origin, claim| origin.and(claim))
+        let Some(top) = &self.top else { return StepOrigin::default() };
+        top.origin.and(&pool::lock(&top.claims))
     }
 
     /// Returns the name of the stack by content; waits for unfinished layers.
@@ -420,8 +419,7 @@ impl Stack {
                 LayerFiles::Stored(done) => match list(&done)? {
                     LayerListing::Stored(listing) => outline.apply(&*listing),
                     LayerListing::Claimed(listing, origin) => {
-                        outline.apply_claim(&*listing);
-                        let _same = layer.claimed.set(origin);
+                        outline.apply_claim(&*listing, &origin);
                     }
                 },
             }
@@ -429,6 +427,10 @@ impl Stack {
                 Some(tree) => layer.set_tree(tree),
                 None => *layer.outline() = Some(outline.clone()),
             }
+        }
+        if let Some(top) = self.top.as_ref().filter(|_| !outline.claims().is_own()) {
+            let mut claims = pool::lock(&top.claims);
+            *claims = claims.and(outline.claims());
         }
         Ok(outline)
     }

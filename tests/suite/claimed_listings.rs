@@ -1,5 +1,5 @@
 //! Listings that another machine wrote into a cache.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic on failure")]
+#![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use rbuild::archive::{ListingError, ListingWriter, NOT_IN_ONE_PIECE, PackedListing};
 use rbuild::oci::{DiffId, Digest};

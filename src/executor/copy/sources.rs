@@ -342,7 +342,7 @@ pub(in crate::executor) fn accounts(
     stack: &Stack,
     below: &Outline,
 ) -> Result<Accounts> {
-    if below.has_claims() {
+    if !below.claims().is_own() {
         // The files have to be fetched.
         return accounts(state, stack, &Outline::of_tree(state.tree(stack).map_err(unshared)?));
     }
