@@ -87,7 +87,7 @@ impl PackedImage {
         packed
     }
 
-    /// Writes the manifest of an artifact, which is no image (image-spec, manifest.md, "Guidelines for
+    /// Writes the manifest of an artifact, which is not an image (image-spec, manifest.md, "Guidelines for
     /// Artifact Usage"). `config` is its document.
     #[must_use]
     pub fn of_artifact(

@@ -191,7 +191,7 @@ const ON_LINKS: &str = "FROM base:1\n\
                             for a in 1 2 3 4 5 6 7 8 9; do for b in 1 2 3 4 5 6 7 8 9; do \
                             cat /proc/sys/kernel/random/uuid > $a$b; done; done\n\
                         COPY file /link/\n\
-                        WORKDIR /other/work\n\
+                        WORKDIR /other/inner\n\
                         COPY --chown=7:8 file .\n";
 
 #[test]
@@ -225,7 +225,7 @@ fn copy_and_workdir_on_cached_layers_pull_none_of_them() {
         let made = scene.run("whole", &["--no-cache", "-o", "whole-files"]).ok();
         let read = |path: &str| std::fs::read_to_string(scene.env.path(path)).unwrap();
         assert_eq!(read(&format!("{out}/real/file")), content, "{}", made.stderr);
-        for path in ["real/file", "real/work/file"] {
+        for path in ["real/file", "real/inner/file"] {
             let both = [out.as_str(), "whole-files"].map(|top| format!("{top}/{path}"));
             assert_eq!(read(&both[0]), read(&both[1]), "{path}");
         }

@@ -108,7 +108,7 @@ pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String
     let packing = output::packing(fields.compression.as_deref(), fields.level)?;
     let ignore_error = fields.ignore_error.unwrap_or(true);
     if place == CacheLocation::Inline && fields.bounds != CacheBounds::DEFAULT {
-        return Err("type=inline keeps no steps of earlier builds: it needs no max-…".to_owned());
+        return Err("type=inline does not support max-age, max-size and max-steps".to_owned());
     }
     let max_mounts_bytes = mounts.unwrap_or(fields.bounds.max_mounts_bytes);
     let bounds = CacheBounds { max_mounts_bytes, ..fields.bounds };
@@ -335,7 +335,7 @@ mod tests {
             ("type=local,dest=x,max-steps=10001", "max-steps=10001 is not a number up to 10000"),
             (
                 "type=inline,max-age=1d",
-                "type=inline keeps no steps of earlier builds: it needs no max-…",
+                "type=inline does not support max-age, max-size and max-steps",
             ),
             ("type=registry,ref=a,tag=b", "type=registry does not support tag"),
             ("type=local,dest=a,ref=b", "type=local does not support ref"),

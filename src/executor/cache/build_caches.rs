@@ -41,7 +41,7 @@ pub(in crate::executor) struct BuildCaches {
     is_unreachable: AtomicBool,
 }
 
-/// What is known of layers that the store lacks.
+/// Facts about layers that the store lacks.
 #[derive(Debug, Default)]
 struct RemoteLayers {
     /// True for those that a location still has.

@@ -13,7 +13,7 @@ use crate::store::{CacheArchive, LayerSource, StepRecord, Store};
 use super::bucket_sink::BucketSink;
 use super::build_caches::BuildCaches;
 use super::directory_sink::DirectorySink;
-use super::document::{CacheDocument, CachedLayer, CachedMount, CachedStep, bad_cache};
+use super::document::{CacheDocument, CachedLayer, CachedMount, CachedStep};
 use super::import::{check_reachable, ignore_if_allowed};
 use super::listings::CachedListing;
 use super::location::{CacheLocation, CacheTo, store_place};
@@ -181,7 +181,7 @@ impl CacheExport<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Err(bad_cache(format!("other builds replaced it {MAX_ATTEMPTS} times meanwhile")))
+        Err(BuildError::BusyCache { n_attempts: MAX_ATTEMPTS })
     }
 
     /// Returns the listings of our layers and of the base images, as far as they are known. Sends those that
@@ -261,7 +261,7 @@ impl CacheExport<'_> {
     }
 }
 
-/// What earlier attempts sent.
+/// Layers and listings that earlier attempts sent.
 #[derive(Default)]
 struct SentParts {
     layers: BTreeMap<DiffId, Descriptor>,

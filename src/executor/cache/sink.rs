@@ -47,8 +47,8 @@ pub(super) struct Written {
 pub(super) enum Sharing {
     /// The sink holds a lock.
     Locked,
-    /// There is no lock, and no write that depends on the version: distribution-spec, "Pushing Manifests",
-    /// has none. A writer looks again after a while, and merges what replaced its document.
+    /// The location cannot be locked, and a write cannot depend on the version (distribution-spec, "Pushing
+    /// Manifests"). A writer looks again after a while, and merges what replaced its document.
     Optimistic,
 }
 

@@ -172,6 +172,15 @@ pub enum BuildError {
         /// The defect of the document.
         reason: String,
     },
+    /// Other builds kept replacing a cache while it was exported.
+    #[error(
+        "other builds replaced it {n_attempts} times meanwhile; give builds that run at the same time caches with \
+         different names"
+    )]
+    BusyCache {
+        /// Number of attempts to write it.
+        n_attempts: u32,
+    },
     /// An error with a location in the Dockerfile whose cause lies elsewhere.
     #[error("{}", chain(&**error))]
     Located {
@@ -204,21 +213,7 @@ impl BuildError {
                 error.helps.clone_from(helps);
                 vec![error]
             }
-            Self::Sandbox { span, source } => {
-                let message = chain(source);
-                match UnmappedId::in_chain(source) {
-                    Some(id) => {
-                        vec![Diagnostic::error(codes::UNMAPPED_ID, *span, message).help(id.help())]
-                    }
-                    None if is_of_machine(source) => {
-                        let error = Diagnostic::error(codes::NO_SANDBOX, *span, message);
-                        vec![error.help(
-                            "the Dockerfile is not the cause: this machine or container forbids an operation of the sandbox",
-                        )]
-                    }
-                    None => vec![Diagnostic::error(codes::RUN_FAILED, *span, message)],
-                }
-            }
+            Self::Sandbox { span, source } => vec![without_sandbox(*span, source)],
             Self::Image { span: Some(span), source, .. } => {
                 vec![self.without_image(*span, source)]
             }
@@ -253,6 +248,7 @@ impl BuildError {
             | Self::LostLayers
             | Self::Bucket { .. }
             | Self::BadCache { .. }
+            | Self::BusyCache { .. }
             | Self::Stopped
             | Self::Interrupted => Vec::new(),
         }
@@ -334,6 +330,7 @@ impl BuildError {
             | Self::LostLayers
             | Self::Bucket { .. }
             | Self::BadCache { .. }
+            | Self::BusyCache { .. }
             | Self::Stopped
             | Self::Interrupted => true,
         }
@@ -399,6 +396,18 @@ fn is_of_machine(error: &SandboxError) -> bool {
         ]
         .contains(&answer)
     })
+}
+
+/// Returns the error of a step that the sandbox could not run.
+fn without_sandbox(span: Span, source: &SandboxError) -> Diagnostic {
+    let message = chain(source);
+    match UnmappedId::in_chain(source) {
+        Some(id) => Diagnostic::error(codes::UNMAPPED_ID, span, message).help(id.help()),
+        None if is_of_machine(source) => Diagnostic::error(codes::NO_SANDBOX, span, message).help(
+            "the Dockerfile is not the cause: this machine or container forbids an operation of the sandbox",
+        ),
+        None => Diagnostic::error(codes::RUN_FAILED, span, message),
+    }
 }
 
 /// Returns the error, or [`BuildError::Stopped`] if another stage holds it too and will report it.

@@ -101,14 +101,13 @@ pub fn forecast(services: &Services<'_>, options: &BuildOptions) -> Result<Forec
     let inputs = BuildInputs::new(services, options);
     let caches = BuildCaches::new(imported);
     let (plan, images) = planning::plan(&inputs)?;
-    let mut state = BuildState::new(&inputs, &caches, &plan, &images);
-    let mut stages = forecast_stages(&state, &plan)?;
-    if stages.is_none() {
-        // Layers that are gone are known now.
-        state = BuildState::new(&inputs, &caches, &plan, &images);
-        stages = forecast_stages(&state, &plan)?;
-    }
-    let stages = stages.ok_or(BuildError::LostLayers).map_err(Failure::new)?;
+    let (state, stages) = loop {
+        let state = BuildState::new(&inputs, &caches, &plan, &images);
+        // Each time at least one layer more is known to be gone.
+        if let Some(stages) = forecast_stages(&state, &plan)? {
+            break (state, stages);
+        }
+    };
     let forecaster = Forecaster { state: &state };
     inputs.save_hashes()?;
     let bases = plan.stages.iter().filter_map(|stage| match &stage.base {
