@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Digest};
 use crate::registry::{BucketDirectory, Client, ObjectInfo, RegistryError};
 use crate::store::Store;
 
@@ -34,35 +34,58 @@ pub fn send_to_bucket(
     options: &ExportOptions,
     upload: &BucketUpload,
 ) -> Result<Vec<Descriptor>> {
-    let bucket_sink = BucketSink { store, registry, directory, options, upload };
+    let blobs = BucketBlobs { registry, directory, upload };
+    let bucket_sink = BucketSink { store, options, blobs };
     try_each(layers, upload.uploads, |layer| bucket_sink.layer(layer))
+}
+
+/// Gives blobs of the directory a new modification time if they are old, and returns those that it
+/// lacks.
+///
+/// # Errors
+/// [`ExportError::Registry`].
+pub fn renew_in_bucket(
+    registry: &Client,
+    directory: &BucketDirectory,
+    blobs: &[Descriptor],
+    upload: &BucketUpload,
+) -> Result<Vec<Digest>> {
+    let known = BucketBlobs { registry, directory, upload };
+    let gone =
+        try_each(blobs, upload.uploads, |blob| Ok((!known.has(blob)?).then_some(blob.digest)));
+    Ok(gone?.into_iter().flatten().collect())
 }
 
 struct BucketSink<'a> {
     store: &'a Store,
+    options: &'a ExportOptions,
+    blobs: BucketBlobs<'a>,
+}
+
+/// The blobs in a directory of a bucket.
+struct BucketBlobs<'a> {
     registry: &'a Client,
     directory: &'a BucketDirectory,
-    options: &'a ExportOptions,
     upload: &'a BucketUpload,
 }
 
 impl BucketSink<'_> {
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
         if let Some(blob) = self.existing_blob(layer)?
-            && self.is_in_bucket(&blob)?
+            && self.blobs.has(&blob)?
         {
             return Ok(blob);
         }
         let blob = self.packed(layer)?;
-        if !self.is_in_bucket(&blob)? {
+        if !self.blobs.has(&blob)? {
             // Its parts may be read repeatedly, so it is verified before.
             self.store.open_checked_blob(blob.digest)?.check()?;
             let open = || {
                 let opened = self.store.open_blob(blob.digest);
                 opened.map_err(|error| std::io::Error::new(error.kind(), error))
             };
-            let sent = self.directory.push_blob(self.registry, &blob, &open);
-            sent.map_err(|error| self.failed(error))?;
+            let sent = self.blobs.directory.push_blob(self.blobs.registry, &blob, &open);
+            sent.map_err(|error| self.blobs.failed(error))?;
         }
         Ok(blob)
     }
@@ -76,7 +99,8 @@ impl BucketSink<'_> {
         if self.store.has_layer(layer.diff_id)? {
             return Ok(None);
         }
-        let (place, wanted) = (self.directory.location(), compression_of(self.options.packing));
+        let (place, wanted) =
+            (self.blobs.directory.location(), compression_of(self.options.packing));
         let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let found = sources.into_iter().find(|source| {
             source.place == place && source.blob.media_type.layer_compression() == Some(wanted)
@@ -89,18 +113,21 @@ impl BucketSink<'_> {
 
     /// Returns the blob of the layer, fetched or compressed if the store lacks it.
     fn packed(&self, layer: &ImageLayer) -> Result<Descriptor> {
+        let registry = self.blobs.registry;
         match &layer.pulled {
             Some(blob) if self.store.has_blob(blob.digest) => {}
-            Some(blob) => fetch_temporarily(self.store, self.registry, layer.diff_id, blob)?,
+            Some(blob) => fetch_temporarily(self.store, registry, layer.diff_id, blob)?,
             None if self.store.has_layer(layer.diff_id)? => {}
-            None => fetch_layer(self.store, self.registry, layer.diff_id, None, &|_more| {})?,
+            None => fetch_layer(self.store, registry, layer.diff_id, None, &|_more| {})?,
         }
         packed_layer(self.store, layer, self.options)
     }
+}
 
+impl BucketBlobs<'_> {
     /// Returns whether the directory has the complete blob. Renews the modification time of an old
     /// one.
-    fn is_in_bucket(&self, blob: &Descriptor) -> Result<bool> {
+    fn has(&self, blob: &Descriptor) -> Result<bool> {
         let (bucket, key) = (&self.directory.bucket, self.directory.key(blob.digest));
         let found = bucket.find_object(self.registry, &key).map_err(|error| self.failed(error))?;
         let Some(ObjectInfo { modified_s, .. }) =

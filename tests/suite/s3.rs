@@ -177,6 +177,31 @@ fn large_blobs_go_up_in_parts_and_old_ones_are_made_young() {
 }
 
 #[test]
+fn expired_blobs_are_written_again_by_the_next_export() {
+    // Its listing is a blob of its own.
+    let many = "RUN for i in $(seq 300); do echo $i > /some-file-with-a-long-name-$i; done\n";
+    let Some(scene) = Scene::new(&format!("FROM base:1\n{many}")) else { return };
+    let to = scene.cache("touch_refresh=0s");
+    scene.run("one", &["--cache-to", &to]).ok();
+    let blobs = scene.server.asked("PUT", "blobs/");
+    assert_eq!(blobs.len(), 2, "layer and listing: {blobs:?}");
+
+    scene.server.forget();
+    scene.run("one", &["--cache-to", &to]).ok();
+    assert_eq!(scene.server.asked("PUT", "blobs/"), blobs, "made young");
+
+    for blob in &blobs {
+        assert_eq!(scene.server.request("DELETE", &format!("/cache/{blob}"), b"").0, 204);
+    }
+    scene.run("one", &["--cache-to", &to]).ok();
+    for blob in &blobs {
+        assert_eq!(scene.server.request("HEAD", &format!("/cache/{blob}"), b"").0, 200, "{blob}");
+    }
+    let done = scene.run("two", &["--cache-from", &scene.cache(""), "-o", "out"]).ok();
+    assert_eq!(made(&done), NONE, "{}", done.stderr);
+}
+
+#[test]
 fn blob_that_is_gone_or_another_one_is_not_used() {
     let Some(scene) = Scene::new("FROM base:1\nRUN cat /proc/uptime > /own\n") else { return };
     scene.run("one", &["--cache-to", &scene.server.cache()]).ok();

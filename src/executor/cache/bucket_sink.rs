@@ -78,6 +78,11 @@ impl<'a> BucketSink<'a> {
         Ok(cache.names.iter().map(sink).collect())
     }
 
+    fn upload(&self) -> BucketUpload {
+        let (touch_after_s, uploads) = (self.cache.touch_after_s, self.cache.uploads);
+        BucketUpload { now_s: self.now_s, touch_after_s, uploads }
+    }
+
     fn bytes(&self) -> Result<Option<Vec<u8>>> {
         let bucket = &self.directory.bucket;
         match bucket.read_object(self.services.registry, &self.key, MAX_CACHE_DOCUMENT_BYTES) {
@@ -103,11 +108,16 @@ impl CacheSink for BucketSink<'_> {
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
+    fn renew(&self, blobs: &[Descriptor]) -> Result<Vec<Digest>> {
+        let registry = self.services.registry;
+        image::renew_in_bucket(registry, &self.directory, blobs, &self.upload())
+            .map_err(BuildError::Export)
+    }
+
     fn send(&self, layers: &[ImageLayer]) -> Result<Vec<Descriptor>> {
         let Services { store, registry, .. } = *self.services;
-        let (touch_after_s, uploads) = (self.cache.touch_after_s, self.cache.uploads);
-        let upload = BucketUpload { now_s: self.now_s, touch_after_s, uploads };
-        image::send_to_bucket(store, registry, &self.directory, layers, self.options, &upload)
+        let (directory, upload) = (&self.directory, self.upload());
+        image::send_to_bucket(store, registry, directory, layers, self.options, &upload)
             .map_err(BuildError::Export)
     }
 

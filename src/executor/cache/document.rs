@@ -85,11 +85,21 @@ impl CacheDocument {
 
     /// Returns all blobs that it names, each once.
     pub(in crate::executor) fn blobs(&self) -> Vec<Descriptor> {
-        let layers = self.layers.iter().filter_map(|layer| layer.blob.as_ref());
-        let listings = self.listings.iter().filter_map(|listing| listing.blob.as_ref());
-        let archives = self.mounts.iter().map(|mount| &mount.archive.blob);
+        self.blobs_of(|_any| true)
+    }
+
+    /// Returns the blobs of these layers, of their listings and of these archives, each once.
+    pub(in crate::executor) fn blobs_of(
+        &self,
+        is_wanted: impl Fn(&DiffId) -> bool,
+    ) -> Vec<Descriptor> {
+        let layers = self.layers.iter().map(|layer| (&layer.diff_id, layer.blob.as_ref()));
+        let listings = self.listings.iter().map(|it| (&it.diff_id, it.blob.as_ref()));
+        let archives = self.mounts.iter().map(|mount| &mount.archive);
+        let archives = archives.map(|archive| (&archive.diff_id, Some(&archive.blob)));
         let blobs = layers.chain(listings).chain(archives);
         let mut known = BTreeSet::new();
+        let blobs = blobs.filter(|(diff_id, _)| is_wanted(diff_id)).filter_map(|(_, blob)| blob);
         blobs.filter(|blob| known.insert(blob.digest)).cloned().collect()
     }
 

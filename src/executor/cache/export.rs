@@ -149,7 +149,9 @@ impl CacheExport<'_> {
             if sink.sharing() == Sharing::Locked {
                 absent = Some(sink.absent(&theirs.blobs()).into_iter().collect());
             }
-            let is_complete = absent.as_ref().is_none_or(|absent| !theirs.remove_blobs(absent));
+            let expired = sink.renew(&theirs.blobs_of(self.parts()))?.into_iter().collect();
+            let is_complete = !theirs.remove_blobs(&expired)
+                && absent.as_ref().is_none_or(|absent| !theirs.remove_blobs(absent));
             let (listings, ours) = pool::at_once(
                 || self.listings(sink, &theirs, &sent.listings),
                 || self.with_blobs(sink, &theirs, &mut sent.layers),
@@ -184,6 +186,19 @@ impl CacheExport<'_> {
         Err(BuildError::BusyCache { n_attempts: MAX_ATTEMPTS })
     }
 
+    /// Returns the layers of the steps and of the base images.
+    fn layers(&self) -> BTreeSet<DiffId> {
+        let layers = self.ours.layers.iter().map(|layer| layer.diff_id);
+        layers.chain(self.caches.base_layers()).collect()
+    }
+
+    /// Returns whether this build uses a layer or an archive.
+    fn parts(&self) -> impl Fn(&DiffId) -> bool {
+        let archives = self.ours.mounts.iter().map(|mount| mount.archive.diff_id);
+        let parts: BTreeSet<DiffId> = self.layers().into_iter().chain(archives).collect();
+        move |part| parts.contains(part)
+    }
+
     /// Returns the listings of our layers and of the base images, as far as they are known. Sends those that
     /// the location lacks.
     fn listings(
@@ -192,12 +207,10 @@ impl CacheExport<'_> {
         theirs: &CacheDocument,
         sent: &BTreeMap<DiffId, CachedListing>,
     ) -> Result<Vec<CachedListing>> {
-        let layers = self.ours.layers.iter().map(|layer| layer.diff_id);
-        let layers: BTreeSet<DiffId> = layers.chain(self.caches.base_layers()).collect();
         let there: BTreeMap<DiffId, &CachedListing> =
             theirs.listings.iter().map(|listing| (listing.diff_id, listing)).collect();
         let (mut listings, mut blobs) = (Vec::new(), Vec::new());
-        for layer in layers {
+        for layer in self.layers() {
             if let Some(known) = there.get(&layer).copied().or_else(|| sent.get(&layer)) {
                 listings.push(known.used_at(self.now_s));
             } else if let Some((listing, packed)) = CachedListing::of(self.store, layer, self.now_s)

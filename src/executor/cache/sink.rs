@@ -20,6 +20,12 @@ pub(super) trait CacheSink {
     /// Returns the document of this version; `None` if it is not a cache, or damaged: it is replaced then.
     fn read(&self, version: Digest) -> Result<Option<CacheDocument>>;
 
+    /// Keeps blobs, which the build uses and the document names, from being removed for their age. Returns
+    /// those that are gone, where this is how blobs go.
+    fn renew(&self, _blobs: &[Descriptor]) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
+    }
+
     /// Ensures that the location has the layers, and returns their blobs.
     fn send(&self, layers: &[ImageLayer]) -> Result<Vec<Descriptor>>;
 
