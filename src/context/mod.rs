@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::diag;
 use crate::limits;
@@ -44,6 +45,7 @@ pub struct Context {
     whole: Mutex<HashMap<TreePath, Option<TreeNode>>>,
     /// Files with several names, so that all of them share one leaf.
     linked: Mutex<HashMap<FileIdentity, Leaf>>,
+    is_stopped: AtomicBool,
 }
 
 impl Context {
@@ -61,7 +63,18 @@ impl Context {
         let root = files::open_root(path).context("open the build context", path)?;
         let (whole, linked) = (Mutex::default(), Mutex::default());
         let (path, max_file_bytes) = (path.to_owned(), limits::MAX_UNPACKED_BYTES);
-        Ok(Self { root, path, ignore, directory, hashes, max_file_bytes, whole, linked })
+        let is_stopped = AtomicBool::new(false);
+        Ok(Self {
+            root,
+            path,
+            ignore,
+            directory,
+            hashes,
+            max_file_bytes,
+            whole,
+            linked,
+            is_stopped,
+        })
     }
 
     /// Sets the maximum size of a file. The default is [`limits::MAX_UNPACKED_BYTES`].
@@ -69,6 +82,11 @@ impl Context {
     pub fn with_max_file(mut self, max_bytes: u64) -> Self {
         self.max_file_bytes = max_bytes;
         self
+    }
+
+    /// Makes a thread that hashes files end with an error, before its next file.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
     }
 
     /// Returns the part of the context that these sources of a COPY can refer to, literal paths or

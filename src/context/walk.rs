@@ -3,6 +3,7 @@
 //! Not recursive: a context can be nested as deep as paths can be long.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
@@ -201,6 +202,9 @@ impl Context {
                 let was_read = known.is_none();
                 let (stat, file_content) = match known {
                     Some(file_content) => (stat, file_content),
+                    None if self.is_stopped.load(Ordering::Relaxed) => {
+                        return Err(self.error("read", &path, Errno::CANCELED));
+                    }
                     None => files::read_content(directory, &TreePath::root().join(&name))
                         .map_err(|errno| self.error("read", &path, errno))?,
                 };

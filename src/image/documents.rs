@@ -223,7 +223,7 @@ pub(super) fn kept_layer(layer: &ImageLayer, options: &ExportOptions) -> Option<
     Some(Descriptor::new(layer_type(compression, options), pulled.digest, pulled.size))
 }
 
-fn described(record: &PackedRecord, options: &ExportOptions) -> Descriptor {
+pub(super) fn described(record: &PackedRecord, options: &ExportOptions) -> Descriptor {
     Descriptor::new(layer_type(record.compression, options), record.blob, record.bytes)
 }
 

@@ -6,11 +6,11 @@ use std::num::NonZeroUsize;
 
 use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use crate::pool;
-use crate::registry::{Client, RegistryError};
+use crate::registry::{Client, RegistryError, SeenTag};
 use crate::store::{LayerSource, Store};
 
 use super::documents::{
-    PackedImage, compression_of, existing_packed, index_over, kept_layer, layer_type,
+    PackedImage, compression_of, described, existing_packed, index_over, kept_layer, layer_type,
     packed_layer_beside, try_each,
 };
 use super::fetch::{self, BlobRelay};
@@ -26,6 +26,10 @@ const PARALLEL_REQUESTS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 
 /// Size in bytes from which a layer is uploaded during its compression. Both are fast for a smaller
 /// one.
 pub const LARGE_BYTES: u64 = 8 << 20;
+
+/// Size in bytes of a new blob up to which the registry is not asked whether it has it: to send it takes less
+/// time than the answer.
+const UNASKED_BYTES: u64 = 16 << 10;
 
 /// Returns whether a transfer that is not needed yet goes on.
 type KeepsGoing<'a> = dyn Fn() -> bool + Sync + 'a;
@@ -82,8 +86,8 @@ enum Question<'a> {
 }
 
 /// Pushes `image` as `name` and returns the digest of its manifest. Blobs that the registry has, or
-/// can mount from the repositories `mount_from`, are not sent. `progress` gets the number of new
-/// bytes.
+/// can mount from the repositories `mount_from`, are not sent; nothing is sent if the tag was just seen with
+/// this manifest. `progress` gets the number of new bytes.
 ///
 /// # Errors
 /// [`ExportError::Registry`]; [`ExportError::Store`] if a layer is missing or damaged;
@@ -98,6 +102,9 @@ pub fn push(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Digest> {
     let pusher = Pusher::new(store, registry, name, mount_from, options, progress);
+    if let Some(digest) = pusher.tagged(image)? {
+        return Ok(digest);
+    }
     let packed = pusher.blobs(image, &[image.platform()])?;
     pusher.top(&packed.descriptor, &packed.manifest)
 }
@@ -150,7 +157,7 @@ pub fn push_layers(
     let pusher = Pusher::new(store, registry, name, &[], options, &|_more| {});
     let mut known = Vec::new();
     for layer in layers {
-        known.extend(pusher.known_blob(layer)?);
+        known.extend(pusher.known_blob(layer)?.map(|blob| blob.digest));
     }
     pool::map_in_order(&known, PARALLEL_REQUESTS, |blob| registry.find_before_push(name, *blob));
     let jobs = NonZeroUsize::new(PARALLEL_UPLOADS).unwrap_or(NonZeroUsize::MIN);
@@ -248,12 +255,31 @@ impl<'a> Pusher<'a> {
         Ok(PackedImage::new(image, layers.collect(), self.options))
     }
 
-    /// Asks the registry all that must be known before the first upload, at once.
+    /// Returns the digest of the image's manifest if the registry has just shown it under the tag.
+    fn tagged(&self, image: &Image) -> Result<Option<Digest>> {
+        let seen = self.registry.seen_tag(self.name).filter(SeenTag::is_recent);
+        let Some(seen) = seen.and_then(|seen| seen.digest).filter(|_| !self.options.by_digest)
+        else {
+            return Ok(None);
+        };
+        let layers = image.layers().iter().map(|layer| self.known_blob(layer));
+        let Some(layers) = layers.collect::<Result<Option<Vec<_>>>>()? else { return Ok(None) };
+        let digest = PackedImage::new(image, layers, self.options).digest();
+        Ok(Some(digest).filter(|digest| *digest == seen))
+    }
+
+    /// Asks the registry all that must be known before the first upload, at once. The config of an image
+    /// with a layer that is not compressed yet is new.
     fn ask(&self, image: &Image, platforms: &[Platform]) -> Result<()> {
-        let mut questions = vec![Question::Blob(config_of(image, self.options).digest)];
-        for layer in distinct(image.layers()) {
-            questions.extend(self.known_blob(layer)?.map(Question::Blob));
+        let layers = distinct(image.layers()).into_iter().map(|layer| self.known_blob(layer));
+        let layers: Vec<Option<Descriptor>> = layers.collect::<Result<_>>()?;
+        let config = config_of(image, self.options);
+        let is_new = layers.iter().any(Option::is_none);
+        if is_new {
+            self.registry.expect_absent(self.name, config.digest);
         }
+        let known = layers.into_iter().flatten().chain((!is_new).then_some(config));
+        let mut questions: Vec<_> = known.map(|blob| Question::Blob(blob.digest)).collect();
         if !platforms.is_empty() {
             questions.extend(self.options.guarded_names.iter().map(Question::Index));
         }
@@ -270,15 +296,22 @@ impl<'a> Pusher<'a> {
     }
 
     /// Returns the blob under which the layer will be pushed, if that is known before it is compressed.
-    fn known_blob(&self, layer: &ImageLayer) -> Result<Option<Digest>> {
+    fn known_blob(&self, layer: &ImageLayer) -> Result<Option<Descriptor>> {
         if let Some(kept) = kept_layer(layer, self.options) {
-            return Ok(Some(kept.digest));
+            return Ok(Some(kept));
         }
         if let Some(packed) = existing_packed(self.store, layer.diff_id, self.options)? {
-            return Ok(Some(packed.blob));
+            return Ok(Some(described(&packed, self.options)));
         }
         let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
-        Ok(self.source_to_push(&sources).map(|source| source.blob.digest))
+        Ok(self.source_blob(&sources))
+    }
+
+    /// Returns the blob of a source that is compressed as the options say.
+    fn source_blob(&self, sources: &[LayerSource]) -> Option<Descriptor> {
+        let LayerSource { blob, .. } = self.source_to_push(sources)?;
+        let media_type = layer_type(compression_of(self.options.packing), self.options);
+        Some(Descriptor::new(media_type, blob.digest, blob.size))
     }
 
     /// Returns the source whose blob is compressed as the options say.
@@ -346,21 +379,24 @@ impl<'a> Pusher<'a> {
             return Ok(kept);
         }
         if !self.store.has_layer(layer.diff_id)? {
-            if let Some(source) = self.source_to_push(sources) {
-                let media_type = layer_type(compression_of(self.options.packing), self.options);
-                return Ok(Descriptor::new(media_type, source.blob.digest, source.blob.size));
+            if let Some(blob) = self.source_blob(sources) {
+                return Ok(blob);
             }
             fetch::fetch_layer(self.store, self.registry, layer.diff_id, None, self.progress)?;
         }
-        self.packed(layer)
+        let was_packed = existing_packed(self.store, layer.diff_id, self.options)?.is_some();
+        let blob = self.packed(layer, was_packed)?;
+        if !was_packed && blob.size <= UNASKED_BYTES {
+            self.registry.expect_absent(self.name, blob.digest);
+        }
+        Ok(blob)
     }
 
     /// Compresses the layer. A large one is uploaded meanwhile. Errors of that upload are ignored:
     /// the registry is asked for the blob before it is sent.
-    fn packed(&self, layer: &ImageLayer) -> Result<Descriptor> {
+    fn packed(&self, layer: &ImageLayer, is_packed: bool) -> Result<Descriptor> {
         let is_large =
             self.store.layer(layer.diff_id)?.is_some_and(|it| it.tar_bytes > LARGE_BYTES);
-        let is_packed = existing_packed(self.store, layer.diff_id, self.options)?.is_some();
         let keeps_going = self.keeps_going;
         let packed = |pipe| {
             let mut beside = BestEffortWriter { pipe, keeps_going };

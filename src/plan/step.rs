@@ -264,6 +264,17 @@ pub enum PlannedSource {
     Remote(RemoteCopySource),
 }
 
+impl PlannedSource {
+    /// Returns the path or pattern, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path { text, .. } => Some(text),
+            Self::Inline { .. } | Self::Remote(_) => None,
+        }
+    }
+}
+
 /// A source of ADD that is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteCopySource {

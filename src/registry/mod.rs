@@ -31,6 +31,7 @@ mod push;
 mod ranges;
 mod resolve;
 mod retry;
+mod seen_tags;
 mod tls;
 mod transfer_limit;
 mod upload;
@@ -51,6 +52,7 @@ pub use options::{Options, RegistryOptions, Security};
 pub use pending_requests::PendingRequests;
 pub use push::PushOutcome;
 pub use resolve::FetchedManifest;
+pub use seen_tags::SeenTag;
 pub use tls::ClientCertificate;
 pub use upload::Upload;
 
@@ -60,6 +62,7 @@ use credentials::Credentials;
 use endpoint::Endpoint;
 use http::{Body, Http, Request, Response};
 use retry::{Jitter, RetryPolicy};
+use seen_tags::SeenTags;
 use transfer_limit::TransferLimit;
 
 use crate::oci::Reference;
@@ -74,6 +77,7 @@ pub struct Client {
     transfer_limit: TransferLimit,
     cancellation: Cancellation,
     blob_locations: BlobLocations,
+    seen_tags: SeenTags,
     /// Origins of mirrors that could not be reached, with the error text. Each costs one time
     /// limit, not one for every request.
     unresponsive: Mutex<BTreeMap<String, String>>,
@@ -138,6 +142,7 @@ impl Client {
             transfer_limit,
             cancellation,
             blob_locations: BlobLocations::default(),
+            seen_tags: SeenTags::default(),
             unresponsive,
             directories,
         })

@@ -65,15 +65,21 @@ impl Client {
     ) -> Result<PushOutcome, RegistryError> {
         let endpoint = Endpoint::of(name, &self.options);
         let scope = Scope::push(name.repository());
-        if !self.blob_locations.take_absent(name, blob.digest)
-            && self.has_blob(&endpoint, &scope, name, blob.digest)?
-        {
+        let is_absent = self.blob_locations.take_absent(name, blob.digest);
+        // Another repository certainly has it: the answer to a mount is the same whether this one has it.
+        let known = self.blob_locations.elsewhere(name, blob.digest);
+        let mut started = None;
+        if let Some(from) = &known {
+            match self.mount(name, &endpoint, blob.digest, from) {
+                MountResult::Done => return Ok(PushOutcome::Mounted),
+                MountResult::Upload(location) => started = location,
+            }
+        }
+        if !is_absent && self.has_blob(&endpoint, &scope, name, blob.digest)? {
             return Ok(PushOutcome::AlreadyThere);
         }
-        let mut started = None;
-        let known = self.blob_locations.elsewhere(name, blob.digest);
-        let from = known.as_deref().or(mount_from).filter(|from| *from != name.repository());
-        if let Some(from) = from {
+        if let Some(from) = mount_from.filter(|from| known.is_none() && *from != name.repository())
+        {
             match self.mount(name, &endpoint, blob.digest, from) {
                 MountResult::Done => return Ok(PushOutcome::Mounted),
                 MountResult::Upload(location) => started = location,
@@ -212,6 +218,7 @@ impl Client {
                 None => Err(RegistryError::NotStored { host, what: what.clone(), status }),
             }
         })?;
+        self.seen_tags.note(name, Some(digest));
         Ok(digest)
     }
 

@@ -153,6 +153,13 @@ impl Client {
         let request = Request::new(method, url).header("accept", accepted);
         let what = name.to_string();
         let response = self.call(endpoint, &scope, &what, request)?;
+        if *endpoint == Endpoint::of(name, &self.options) {
+            match (response.status(), stated_digest(&response)) {
+                (200, Some(digest)) => self.seen_tags.note(name, Some(digest)),
+                (404, _) => self.seen_tags.note(name, None),
+                _ => {}
+            }
+        }
         if response.status() == 200 { Ok(response) } else { Err(response.into_error(&what)) }
     }
 }

@@ -2,12 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::inotify;
 
 use crate::support::byte_counter::ByteCounter;
 use crate::support::certificates::{TokenRule, TokenServer};
 use crate::support::env::{Done, Env};
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::registry::DockerRegistry;
+use crate::support::registry::{DockerRegistry, client};
 
 /// The first step of the image makes a layer that is uploaded while it is compressed. The other stage is
 /// in the cache alone.
@@ -24,7 +32,7 @@ const DOCKERFILE: &str = "FROM base:1 AS tools\n\
 struct Scene {
     env: Env,
     proxy: Proxy,
-    _registry: DockerRegistry,
+    registry: DockerRegistry,
 }
 
 /// The requests of a build, by method and path.
@@ -51,11 +59,17 @@ impl Scene {
         let (env, registry) = (Env::new(), DockerRegistry::open());
         env.base();
         let proxy = Proxy::new(registry.host(), |_| Fault::None);
-        let base = format!("{}/base:1", proxy.host());
-        env.build("FROM base:1\n", &["-t", &base, "--push"]).ok();
-        env.write("Dockerfile", DOCKERFILE.replace("base:1", &base));
-        env.write("file", "content\n");
-        Self { env, proxy, _registry: registry }
+        let scene = Self { env, proxy, registry };
+        let base = scene.base();
+        scene.env.build("FROM base:1\n", &["-t", &base, "--push"]).ok();
+        scene.env.write("Dockerfile", DOCKERFILE.replace("base:1", &base));
+        scene.env.write("file", "content\n");
+        scene
+    }
+
+    /// Returns the name of the base image in the registry.
+    fn base(&self) -> String {
+        format!("{}/base:1", self.proxy.host())
     }
 
     /// Builds and pushes with an empty store.
@@ -94,12 +108,84 @@ fn nothing_goes_up_that_the_registry_has() {
     // The config of the base image, and the document.
     let read = |name: &str| requests.count(&format!("GET /v2/{name}/blobs/"));
     assert_eq!((read("app"), read("base"), read("cache")), (0, 1, 1), "{:#?}", requests.counts);
+    // The tag has the image: its layers are not asked for, and no document is written again.
+    let asked = (requests.count("HEAD /v2/app/blobs/"), requests.count("PUT "));
+    assert_eq!(asked, (0, 0), "{:#?}", requests.counts);
 
     scene.env.write("file", "other\n");
     let (source, requests) = scene.job("source");
     assert_eq!(made(&source).len(), 3, "{}", source.stderr);
     // The config, two layers, and the document: the copied tool is the same as before.
     requests.sends(4, 0);
+}
+
+#[test]
+fn tag_that_moved_gets_the_image_again() {
+    let scene = Scene::new();
+    scene.job("cold");
+    let name = format!("{}/app:1", scene.proxy.host());
+    let in_registry = format!("{}/app:1", scene.registry.host()).parse().unwrap();
+    let digest = || client().digest(&in_registry).unwrap();
+    let cold = digest();
+    scene.env.build("FROM scratch\nCOPY file /other\n", &["-t", &name, "--push"]).ok();
+    assert_ne!(digest(), cold);
+    scene.env.write("Dockerfile", DOCKERFILE.replace("base:1", &scene.base()));
+    let (_, unchanged) = scene.job("unchanged");
+    assert_eq!(unchanged.count("PUT /v2/app/manifests/1"), 1, "{:#?}", unchanged.counts);
+    assert_eq!(digest(), cold);
+}
+
+#[test]
+fn files_of_the_context_are_read_while_a_registry_answers() {
+    let (env, registry) = (Env::new(), DockerRegistry::open());
+    env.base();
+    let base = format!("{}/base:1", registry.host());
+    env.build("FROM base:1\n", &["-t", &base, "--push"]).ok();
+    env.write("file", "content\n");
+    env.write("unused", "content\n");
+    let opened = Arc::new(OpenedFile::watch(&env.path("context/file")));
+    let not_needed = OpenedFile::watch(&env.path("context/unused"));
+    let seen = Arc::clone(&opened);
+    let proxy = Proxy::new(registry.host(), move |head| {
+        if head.line().contains("/base/manifests/") {
+            assert!(seen.is_opened_within(Duration::from_secs(30)), "not read meanwhile");
+        }
+        Fault::None
+    });
+    let dockerfile = format!(
+        "FROM {host}/base:1 AS unneeded\nCOPY unused /\nFROM {host}/base:1\nCOPY file /\n",
+        host = proxy.host()
+    );
+    let cache = format!("type=registry,ref={}/none:1,ignore-error=true", registry.host());
+    env.write("Dockerfile", dockerfile);
+    let mut build = env.command_in("fresh", &["build", "context", "--cache-from", &cache]);
+    Done::of(build.output().unwrap()).ok();
+    assert!(!not_needed.is_opened_within(Duration::ZERO));
+}
+
+/// Tells whether a file was opened.
+struct OpenedFile {
+    inotify: OwnedFd,
+}
+
+impl OpenedFile {
+    fn watch(path: &Path) -> Self {
+        let inotify = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&inotify, path, inotify::WatchFlags::OPEN).unwrap();
+        Self { inotify }
+    }
+
+    fn is_opened_within(&self, limit: Duration) -> bool {
+        let started = Instant::now();
+        let mut buffer = [MaybeUninit::uninit(); 512];
+        while inotify::Reader::new(&self.inotify, &mut buffer).next().is_err() {
+            if started.elapsed() >= limit {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
 }
 
 /// Bytes of a job for the heads of requests and for documents.

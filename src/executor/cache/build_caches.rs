@@ -9,7 +9,7 @@ use crate::archive::PackedListing;
 use crate::executor::stack::Stack;
 use crate::executor::{BuildError, Event, Services, chain};
 use crate::image;
-use crate::oci::{DiffId, Digest, Reference};
+use crate::oci::{DiffId, Digest};
 use crate::plan::CacheKey;
 use crate::pool;
 use crate::store::{StepOrigin, StepRecord, Store};
@@ -28,10 +28,8 @@ pub(in crate::executor) struct BuildCaches {
     pub(in crate::executor) mounts: CacheMountTransfer,
     /// All steps of this build that have a layer, executed or found.
     used: Mutex<BTreeMap<CacheKey, StepRecord>>,
-    /// Repositories that the image is pushed to.
-    targets: Vec<Reference>,
-    /// Layers of the base images, and their blobs.
-    bases: Mutex<BTreeMap<DiffId, Digest>>,
+    /// Layers of the base images.
+    bases: Mutex<BTreeSet<DiffId>>,
     /// Listings of the caches that were read, or that could not be.
     listings: Mutex<BTreeMap<DiffId, Option<Arc<PackedListing>>>>,
     /// Documents of registries that were imported, by the digests of their manifests.
@@ -50,13 +48,6 @@ struct RemoteLayers {
     assumed: BTreeSet<DiffId>,
 }
 
-/// A question to a registry about a layer that the store lacks.
-enum Question {
-    Source(DiffId),
-    /// A repository that the image is pushed to, and the blob.
-    Target(Reference, Digest),
-}
-
 /// Number of requests for layers that are made at the same time.
 const PARALLEL_REQUESTS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 
@@ -68,7 +59,6 @@ impl BuildCaches {
             known,
             mounts: CacheMountTransfer::new(offers),
             used: Mutex::default(),
-            targets: Vec::new(),
             bases: Mutex::default(),
             listings: Mutex::default(),
             documents,
@@ -116,22 +106,14 @@ impl BuildCaches {
         Some((listing, self.known.listings.get(&layer)?.origin()))
     }
 
-    /// Sets the repositories that the image is pushed to.
-    pub(in crate::executor) fn for_push(self, targets: &[Reference]) -> Self {
-        Self { targets: targets.to_vec(), ..self }
-    }
-
-    /// Notes the layers of a base image, with their blobs.
-    pub(in crate::executor) fn note_base(
-        &self,
-        layers: impl IntoIterator<Item = (DiffId, Digest)>,
-    ) {
+    /// Notes the layers of a base image.
+    pub(in crate::executor) fn note_base(&self, layers: impl IntoIterator<Item = DiffId>) {
         pool::lock(&self.bases).extend(layers);
     }
 
     /// Returns the layers of the base images.
     pub(in crate::executor) fn base_layers(&self) -> Vec<DiffId> {
-        pool::lock(&self.bases).keys().copied().collect()
+        pool::lock(&self.bases).iter().copied().collect()
     }
 
     /// Notes a step that this build executed or found.
@@ -178,16 +160,9 @@ impl BuildCaches {
     /// gone.
     pub(in crate::executor) fn confirm(&self, services: &Services<'_>, stack: &Stack) -> bool {
         let assumed: Vec<DiffId> = pool::lock(&self.layers).assumed.iter().copied().collect();
-        let questions: Vec<Question> = self.questions(services, &assumed);
-        let answers =
-            pool::map_in_order(&questions, PARALLEL_REQUESTS, |question| match question {
-                Question::Source(layer) => Some(self.is_obtainable(services, *layer)),
-                Question::Target(name, blob) => {
-                    services.registry.find_before_push(name, *blob);
-                    None
-                }
-            });
-        let answers: Vec<bool> = answers.into_iter().flatten().collect();
+        let answers = pool::map_in_order(&assumed, PARALLEL_REQUESTS, |layer| {
+            self.is_obtainable(services, *layer)
+        });
         let gone: BTreeSet<DiffId> = {
             let mut layers = pool::lock(&self.layers);
             layers.assumed.retain(|layer| !assumed.contains(layer));
@@ -197,24 +172,6 @@ impl BuildCaches {
         };
         pool::lock(&self.used).retain(|_, step| !gone.contains(&step.layer));
         !self.has_gone_layer(services, stack)
-    }
-
-    /// Returns what is asked about layers: whether their sources have them, and whether the repositories do
-    /// that the image is pushed to.
-    fn questions(&self, services: &Services<'_>, layers: &[DiffId]) -> Vec<Question> {
-        if layers.is_empty() {
-            return Vec::new();
-        }
-        let sources = services.store.layer_sources();
-        let blob = |layer: &DiffId| Some(sources.of_layer(*layer).ok()?.first()?.blob.digest);
-        let blobs: Vec<Digest> = layers.iter().filter_map(blob).collect();
-        let bases = pool::lock(&self.bases).clone();
-        let mut questions: Vec<Question> = layers.iter().copied().map(Question::Source).collect();
-        for name in &self.targets {
-            let blobs = blobs.iter().chain(bases.values());
-            questions.extend(blobs.map(|blob| Question::Target(name.clone(), *blob)));
-        }
-        questions
     }
 
     /// Returns whether the stack has a layer that is certainly gone.

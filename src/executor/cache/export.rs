@@ -20,7 +20,7 @@ use super::location::{CacheLocation, CacheTo, store_place};
 use super::merge::merge;
 use super::mount_transfer as transfer;
 use super::registry_sink::RegistrySink;
-use super::sink::{CacheSink, Sharing};
+use super::sink::{CacheSink, SeenVersion, Sharing};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -143,8 +143,13 @@ impl CacheExport<'_> {
     fn run(&self, sink: &(dyn CacheSink + Sync)) -> Result<()> {
         let mut sent = SentParts::default();
         let mut absent: Option<BTreeSet<Digest>> = None;
+        // A write looks at the version again.
+        let mut seen = sink.seen();
         for attempt in 1..=MAX_ATTEMPTS {
-            let version = sink.version()?;
+            let SeenVersion { version, is_recent } = match seen.take() {
+                Some(seen) => seen,
+                None => SeenVersion { version: sink.version()?, is_recent: true },
+            };
             let mut theirs = self.theirs(sink, version)?;
             if sink.sharing() == Sharing::Locked {
                 absent = Some(sink.absent(&theirs.blobs()).into_iter().collect());
@@ -161,7 +166,10 @@ impl CacheExport<'_> {
             let ours = CacheDocument { listings, ..ours? };
             let merged = merge(ours, theirs.clone(), &self.cache.bounds, self.now_s);
             if version.is_some() && is_complete && merged == theirs {
-                return Ok(());
+                if is_recent || sink.version()? == version {
+                    return Ok(());
+                }
+                continue;
             }
             match sink.write(&merged, version) {
                 Ok(Some(_)) if sink.sharing() == Sharing::Locked => return Ok(()),

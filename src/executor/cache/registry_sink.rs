@@ -10,7 +10,7 @@ use crate::registry::RegistryError;
 
 use super::document::{CacheDocument, MEDIA_TYPE};
 use super::import;
-use super::sink::{CacheSink, Sharing, Written};
+use super::sink::{CacheSink, SeenVersion, Sharing, Written};
 
 use crate::executor::{BuildError, Services};
 
@@ -34,6 +34,11 @@ impl CacheSink for RegistrySink<'_> {
     fn version(&self) -> Result<Option<Digest>> {
         let digest = self.services.registry.tag_digest(self.name);
         digest.map_err(|source| self.failed(source))
+    }
+
+    fn seen(&self) -> Option<SeenVersion> {
+        let seen = self.services.registry.seen_tag(self.name)?;
+        Some(SeenVersion { version: seen.digest, is_recent: seen.is_recent() })
     }
 
     fn read(&self, version: Digest) -> Result<Option<CacheDocument>> {

@@ -17,6 +17,11 @@ pub(super) trait CacheSink {
     /// Returns the digest of what is there.
     fn version(&self) -> Result<Option<Digest>>;
 
+    /// Returns the version that this build saw last, if it saw one.
+    fn seen(&self) -> Option<SeenVersion> {
+        None
+    }
+
     /// Returns the document of this version; `None` if it is not a cache, or damaged: it is replaced then.
     fn read(&self, version: Digest) -> Result<Option<CacheDocument>>;
 
@@ -38,6 +43,14 @@ pub(super) trait CacheSink {
 
     /// Returns those of the blobs that are certainly not there.
     fn absent(&self, blobs: &[Descriptor]) -> Vec<Digest>;
+}
+
+/// A version of a location that an import saw.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenVersion {
+    pub(super) version: Option<Digest>,
+    /// True if that was a moment ago.
+    pub(super) is_recent: bool,
 }
 
 /// A document that was written.

@@ -49,7 +49,7 @@ pub(in crate::executor) fn select(
 ) -> Result<CopySources> {
     let chmod = operation.chmod.as_ref().map(|(text, span)| plan::parse_chmod(text, *span));
     let chmod = chmod.transpose().map_err(|error| BuildError::from(*error))?;
-    let paths: Vec<&str> = operation.parts.iter().filter_map(path_of).collect();
+    let paths: Vec<&str> = operation.parts.iter().filter_map(PlannedSource::path).collect();
     let tree = match &operation.from {
         CopyFrom::Named(name) => {
             let named = state.inputs.named_context(name).map_err(|error| error.at(Some(span)))?;
@@ -58,7 +58,7 @@ pub(in crate::executor) fn select(
         CopyFrom::Context => match &state.options.context.tree {
             _ if paths.is_empty() => Tree::default(),
             Some(tree) => tree.clone(),
-            None => state.inputs.context()?.tree(&paths)?,
+            None => state.inputs.context_files(&paths)?,
         },
         CopyFrom::Stage(number) => state.stage_tree(*number)?,
         CopyFrom::Image(request) => state.image_tree(request)?,
@@ -70,13 +70,6 @@ pub(in crate::executor) fn select(
         }
     }
     Ok(CopySources { tree, chmod, archives: Vec::new(), remotes, classified: Vec::new() })
-}
-
-fn path_of(part: &PlannedSource) -> Option<&str> {
-    match part {
-        PlannedSource::Path { text, .. } => Some(text),
-        PlannedSource::Inline { .. } | PlannedSource::Remote(_) => None,
-    }
 }
 
 impl CopySources {

@@ -2,7 +2,7 @@
 //! step first needs it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::context::{Context, HashCache, IgnoreRules};
@@ -28,6 +28,9 @@ pub(in crate::executor) struct BuildInputs<'a> {
     pub(in crate::executor) fetched: FetchedInputs,
     next_directory: AtomicU32,
     context: OnceLock<Context>,
+    /// Locked while the files of the context that these sources can name are read.
+    reading: OnceMap<Vec<String>, Arc<Mutex<()>>>,
+    is_reading_ahead_ended: AtomicBool,
     named: OnceMap<String, Arc<NamedDirectory>>,
     all_named: Mutex<Vec<Arc<NamedDirectory>>>,
 }
@@ -72,6 +75,8 @@ impl<'a> BuildInputs<'a> {
             fetched: FetchedInputs::default(),
             next_directory: AtomicU32::new(CONTEXT_DIRECTORY + 1),
             context: OnceLock::new(),
+            reading: OnceMap::default(),
+            is_reading_ahead_ended: AtomicBool::new(false),
             named: OnceMap::default(),
             all_named: Mutex::default(),
         }
@@ -90,6 +95,30 @@ impl<'a> BuildInputs<'a> {
         let context = self.open(&self.options.context, CONTEXT_DIRECTORY);
         let context = context.map_err(|error| error.at(None))?;
         Ok(self.context.get_or_init(|| context))
+    }
+
+    /// Returns the part of the build context that these sources can name. A second thread waits for the
+    /// first, and reads no file again.
+    pub(in crate::executor) fn context_files(
+        &self,
+        sources: &[&str],
+    ) -> std::result::Result<Tree, BuildError> {
+        let key = sources.iter().copied().map(str::to_owned).collect();
+        let lock = self.reading.get(key, || Ok::<_, BuildError>(Arc::default()))?;
+        let _alone = pool::lock(&lock);
+        Ok(self.context()?.tree(sources)?)
+    }
+
+    /// Ends the reading of files before a step needs them. Steps read no file afterwards.
+    pub(in crate::executor) fn end_reading_ahead(&self) {
+        self.is_reading_ahead_ended.store(true, Ordering::Relaxed);
+        if let Some(context) = self.context.get() {
+            context.stop();
+        }
+    }
+
+    pub(in crate::executor) fn is_reading_ahead_ended(&self) -> bool {
+        self.is_reading_ahead_ended.load(Ordering::Relaxed)
     }
 
     /// Returns a named context, which is opened or fetched on first use.

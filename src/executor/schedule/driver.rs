@@ -38,7 +38,7 @@ use crate::store::{Representation, RootDirectory};
 
 use super::assemble::{self, AssembledImage};
 use super::pack_ahead::PackAhead;
-use super::{budget, planning};
+use super::{budget, planning, read_ahead};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -75,12 +75,11 @@ pub fn build<T>(
     write: impl FnOnce(&Built) -> Result<T>,
 ) -> std::result::Result<(Built, T), FailedBuild> {
     let inputs = BuildInputs::new(services, options);
-    let Prepared { checked, imported, planned } = prepare(&inputs);
-    checked?;
-    let caches = BuildCaches::new(imported?).for_push(&options.guarded_names);
-    let built = planned
-        .map_err(FailedBuild::from)
-        .and_then(|(plan, images)| build_images(&inputs, &caches, &plan, &images));
+    let (caches, built) = pool::scope(|scope| {
+        let done = prepare_and_build(scope, &inputs);
+        inputs.end_reading_ahead();
+        done
+    })?;
     let noted = caches.note_steps_used(services.store);
     let export =
         |layers: Option<&BTreeSet<DiffId>>| export::export(services, options, &caches, layers);
@@ -99,6 +98,26 @@ pub fn build<T>(
             Ok((built, written))
         }
     }
+}
+
+type BuiltImages = std::result::Result<(Built, BTreeSet<DiffId>), FailedBuild>;
+
+/// Imports the caches, plans and builds; returns the images of all targets, and their layers. Files of the
+/// context may still be read on another thread.
+///
+/// # Errors
+/// An error that leaves nothing to export.
+fn prepare_and_build<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    inputs: &'scope BuildInputs<'_>,
+) -> std::result::Result<(BuildCaches, BuiltImages), FailedBuild> {
+    let Prepared { checked, imported, planned } = prepare(scope, inputs);
+    checked?;
+    let caches = BuildCaches::new(imported?);
+    let built = planned
+        .map_err(FailedBuild::from)
+        .and_then(|(plan, images)| build_images(inputs, &caches, &plan, &images));
+    Ok((caches, built))
 }
 
 /// The results of what a build does before its first step.
@@ -122,8 +141,8 @@ fn expect_access(services: &Services<'_>, options: &BuildOptions) {
 }
 
 /// Imports the caches, plans, and checks that no index in a registry would lose platforms, all at once:
-/// most of it is waiting for registries.
-fn prepare(inputs: &BuildInputs<'_>) -> Prepared {
+/// most of it is waiting for registries. Files of the context are read meanwhile.
+fn prepare<'scope>(scope: &'scope Scope<'scope, '_>, inputs: &'scope BuildInputs<'_>) -> Prepared {
     let (services, options) = (inputs.services, inputs.options);
     expect_access(services, options);
     let platforms = &options.request.platforms;
@@ -134,6 +153,10 @@ fn prepare(inputs: &BuildInputs<'_>) -> Prepared {
     let import = || import::import(services, &options.cache_from, platforms);
     if options.guarded_names.is_empty() && options.cache_from.is_empty() {
         return Prepared { checked: Ok(()), imported: import(), planned: planning::plan(inputs) };
+    }
+    if options.jobs.get() > 1 {
+        // Without the thread, the steps read what they need.
+        drop(pool::start(scope, || read_ahead::read_context(inputs)));
     }
     let (checked, (imported, planned)) =
         pool::at_once(check, || pool::at_once(import, || planning::plan(inputs)));
@@ -146,7 +169,7 @@ fn build_images(
     caches: &BuildCaches,
     plan: &Plan,
     images: &ImageTable,
-) -> std::result::Result<(Built, BTreeSet<DiffId>), FailedBuild> {
+) -> BuiltImages {
     let (services, options) = (inputs.services, inputs.options);
     services.event(Event::Planned { stages: StageOutline::all(plan) });
     let state = BuildState::new(inputs, caches, plan, images);
@@ -300,7 +323,7 @@ impl<'a> Driver<'a> {
             Base::Image(request) => {
                 let services = self.state.services;
                 let layers = self.state.images.get(request).layers();
-                self.state.caches.note_base(layers.map(|(layer, blob)| (layer, blob.digest)));
+                self.state.caches.note_base(layers.map(|(layer, _blob)| layer));
                 let from = format!("FROM {}", request.name);
                 let step = services.start_at(StepPlace::of(stage, None, from));
                 services.finish(step, Outcome::Cached);
@@ -347,7 +370,8 @@ impl<'a> Driver<'a> {
         }
         state.services.finish(active, outcome);
         let (stack, outcome) = made?;
-        self.pack_ahead.offer(at.stage, outcome, &stack);
+        let is_last = !self.has_later(at, |_any| true);
+        self.pack_ahead.offer(at.stage, outcome, &stack, is_last);
         Ok(stack)
     }
 
@@ -436,7 +460,8 @@ impl<'a> Driver<'a> {
         };
         next.finish_top(&mut files, list, commit);
         let root = files.into_root()?;
-        if next.ready_top().is_none() || !self.has_later_run(at) {
+        let is_run = |operation: &Operation| matches!(operation, Operation::Run(_));
+        if next.ready_top().is_none() || !self.has_later(at, is_run) {
             return Some(root);
         }
         if let Err(error) = state.keep_root(next, root) {
@@ -445,14 +470,14 @@ impl<'a> Driver<'a> {
         None
     }
 
-    /// Returns whether a later step may run on the stack that this step leaves.
-    fn has_later_run(&self, at: PlannedStep<'_>) -> bool {
+    /// Returns whether such a step may be executed later on the stack that this step leaves.
+    fn has_later(&self, at: PlannedStep<'_>, is_wanted: impl Fn(&Operation) -> bool) -> bool {
         let stages = &self.state.plan.stages;
         let is_base =
             |stage: &PlannedStage| matches!(stage.base, Base::Stage(base) if base == at.stage);
         let steps = stages.get(at.stage).map(|stage| stage.steps.as_slice()).unwrap_or_default();
-        let is_run = |step: &plan::Step| matches!(step.operation, Some(Operation::Run(_)));
-        steps.iter().skip(at.number.saturating_add(1)).any(is_run) || stages.iter().any(is_base)
+        let is_wanted = |step: &plan::Step| step.operation.as_ref().is_some_and(&is_wanted);
+        steps.iter().skip(at.number.saturating_add(1)).any(is_wanted) || stages.iter().any(is_base)
     }
 
     /// Returns the representation in which the layer of a COPY, ADD or WORKDIR is written.

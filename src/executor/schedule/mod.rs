@@ -6,4 +6,5 @@ pub(super) mod driver;
 pub(super) mod forecast;
 pub(super) mod pack_ahead;
 pub(super) mod planning;
+pub(super) mod read_ahead;
 pub(super) mod retry;

@@ -44,6 +44,8 @@ struct NewLayer {
     stack: Stack,
     /// True if a stage of the images made it.
     is_of_image: bool,
+    /// True if no step follows on this stack.
+    is_last: bool,
 }
 
 /// Ends the work when it is dropped, also by a panic. Layers that are not begun by then are left to
@@ -96,12 +98,19 @@ impl PackAhead {
     }
 
     /// Queues the top layer of `stack`, which a step of `stage` made.
-    pub(in crate::executor) fn offer(&self, stage: usize, outcome: Outcome, stack: &Stack) {
+    pub(in crate::executor) fn offer(
+        &self,
+        stage: usize,
+        outcome: Outcome,
+        stack: &Stack,
+        is_last: bool,
+    ) {
         let is_of_image = self.stages.contains(&stage);
         let is_packed = is_of_image && !self.packings.is_empty();
         let is_uploaded = self.uploads.iter().any(|to| is_of_image || to.all_stages);
         if outcome == Outcome::Done && (is_packed || is_uploaded) {
-            self.queue().waiting.push_back(NewLayer { stack: stack.clone(), is_of_image });
+            let stack = stack.clone();
+            self.queue().waiting.push_back(NewLayer { stack, is_of_image, is_last });
             self.changed.notify_one();
         }
     }
@@ -110,8 +119,12 @@ impl PackAhead {
     /// error, and can explain it.
     fn work(&self, services: &Services<'_>) {
         let mut sink = CancellableSink(services.cancel);
-        while let Some(NewLayer { stack, is_of_image }) = self.next() {
+        while let Some(NewLayer { stack, is_of_image, is_last }) = self.next() {
             let Ok(Some(layer)) = stack.top() else { continue };
+            // The build would wait for it; the outputs send it together with the documents.
+            if is_last && layer.record.tar_bytes <= image::LARGE_BYTES {
+                continue;
+            }
             for to in self.uploads.iter().filter(|to| is_of_image || to.all_stages) {
                 self.upload(services, &layer, to);
             }
