@@ -141,14 +141,16 @@ impl<'a> Upload<'a> {
         Ok(self.n_bytes - before)
     }
 
-    /// Completes the upload as the blob `digest`.
+    /// Completes the upload as the blob `digest`, which the client then knows to be in the repository.
     ///
     /// # Errors
     /// [`RegistryError::Status`] if the registry computes another digest; otherwise the registry's
     /// error.
     pub fn finish(mut self, digest: Digest) -> Result<(), RegistryError> {
         let client = self.client;
-        self.close(digest, &mut client.retry_policy.attempts())
+        self.close(digest, &mut client.retry_policy.attempts())?;
+        client.blob_locations.note(&self.name, digest);
+        Ok(())
     }
 
     /// Opens a new upload in place of this one.

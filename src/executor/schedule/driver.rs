@@ -34,9 +34,10 @@ use crate::oci::{DiffId, Digest, Reference};
 use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, Plan, PlannedStage, Target};
 use crate::pool::{self, Scope};
 use crate::sandbox;
-use crate::store::{Representation, RootDirectory};
+use crate::store::{Representation, RootDirectory, TarObserver};
 
 use super::assemble::{self, AssembledImage};
+use super::hashing_pass::HashingPass;
 use super::pack_ahead::PackAhead;
 use super::{budget, planning};
 
@@ -342,13 +343,14 @@ impl<'a> Driver<'a> {
         match &made {
             // `finish_run` reports the layer of a RUN once it is hashed.
             Ok((_, Outcome::Done)) if matches!(operation, Operation::Run(_)) => {}
-            Ok((stack, _)) => state.report_layer(scope, active.id, stack),
+            Ok((stack, outcome)) => {
+                state.report_layer(scope, active.id, stack);
+                self.pack_ahead.offer(at.stage, *outcome, stack);
+            }
             Err(_) => {}
         }
         state.services.finish(active, outcome);
-        let (stack, outcome) = made?;
-        self.pack_ahead.offer(at.stage, outcome, &stack);
-        Ok(stack)
+        made.map(|(stack, _)| stack)
     }
 
     fn run_step<'scope>(
@@ -381,9 +383,11 @@ impl<'a> Driver<'a> {
         let is_mountable = upper.is_some();
         let next = stack.with_pending(claim.keys.definition.as_bytes(), upper);
         state.steps.share(claim.keys.definition, next.clone());
+        let made_by = (at.stage, active.short_name());
+        let pass = self.pack_ahead.offer_pending(state.services, made_by, &next);
         let finish = {
             let (stack, next) = (stack.clone(), next.clone());
-            move || self.finish_run((&stack, &next), at, files, &claim)
+            move || self.finish_run((&stack, &next), at, files, &claim, pass)
         };
         // Clamped times are set on the files: the next step must not run before.
         if state.options.clamp || state.options.jobs.get() == 1 || !is_mountable {
@@ -412,14 +416,16 @@ impl<'a> Driver<'a> {
         failed.error
     }
 
-    /// Lists, hashes and records the layer of a RUN, while the next step is running already. Returns
-    /// the directory that the step changed in place, if no later step needs it.
+    /// Lists, hashes and records the layer of a RUN, while the next step is running already. `pass` may
+    /// compress it meanwhile. Returns the directory that the step changed in place, if no later step needs
+    /// it.
     fn finish_run(
         &self,
         (below, next): (&Stack, &Stack),
         at: PlannedStep<'_>,
         mut files: StepFiles,
         claim: &Claim,
+        mut pass: Option<HashingPass<'_>>,
     ) -> Option<RootDirectory> {
         let state = self.state;
         let (store, options) = (state.services.store, state.options.layer_options());
@@ -429,12 +435,19 @@ impl<'a> Driver<'a> {
             listed.inspect_err(|error| state.fail_late(error))
         };
         let commit = |files: &mut StepFiles| {
-            let made = files.commit(store, &options).map_err(failure);
+            let observer = pass.as_mut().map(|pass| -> &mut dyn TarObserver {
+                pass.begin(files.listed_bytes());
+                pass
+            });
+            let made = files.commit(store, &options, observer).map_err(failure);
             made.and_then(|layer| state.steps.record(claim, below, &layer).map(|()| layer))
                 .inspect(|layer| state.report_made(claim.keys.step, layer))
                 .inspect_err(|error| state.fail_late(error))
         };
         next.finish_top(&mut files, list, commit);
+        if let Some(pass) = pass.filter(|_pass| next.ready_top().is_some()) {
+            pass.finish();
+        }
         let root = files.into_root()?;
         if next.ready_top().is_none() || !self.has_later_run(at) {
             return Some(root);
