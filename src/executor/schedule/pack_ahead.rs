@@ -55,7 +55,7 @@ struct NewLayer {
 }
 
 /// Ends the work when it is dropped, also by a panic. Layers that are not begun by then are left to
-/// the outputs, which handle several at once.
+/// the outputs, which handle several at once. Those that are still hashed are sent meanwhile.
 #[derive(Debug)]
 pub(in crate::executor) struct PackAheadGuard<'a>(&'a PackAhead);
 
@@ -150,8 +150,11 @@ impl PackAhead {
     /// error, and can explain it.
     fn work(&self, services: &Services<'_>) {
         let mut sink = CancellableSink(services.cancel);
-        while let Some(NewLayer { stack, is_of_image, stream }) = self.next() {
+        while let Some((NewLayer { stack, is_of_image, stream }, is_late)) = self.next() {
             let sent = stream.and_then(|stream| self.send_stream(services, &stream));
+            if is_late {
+                continue;
+            }
             let Ok(Some(layer)) = stack.top() else { continue };
             for to in self.uploads_of(is_of_image).filter(|to| sent.as_ref() != Some(&to.name)) {
                 self.upload(services, &layer, to);
@@ -215,14 +218,16 @@ impl PackAhead {
         }
     }
 
-    fn next(&self) -> Option<NewLayer> {
+    /// Waits for a layer. Once the work has ended, returns only those that are still hashed, and true.
+    fn next(&self) -> Option<(NewLayer, bool)> {
         let mut queue = self.queue();
         loop {
             if queue.has_ended {
-                return None;
+                queue.waiting.retain(|layer| layer.stream.is_some());
+                return queue.waiting.pop_front().map(|layer| (layer, true));
             }
             if let Some(layer) = queue.waiting.pop_front() {
-                return Some(layer);
+                return Some((layer, false));
             }
             queue = pool::wait(&self.changed, queue);
         }
