@@ -187,6 +187,24 @@ fn set_tag(services: &Services<'_>, tag: &Reference, top: Digest) -> Result<()> 
     Ok(services.store.tags().set(tag, top).map_err(BuildError::from)?)
 }
 
+/// The work after the layer of a RUN is recorded.
+#[derive(Debug)]
+struct AfterRun<'a> {
+    /// Compressed the layer while it was hashed.
+    pass: Option<HashingPass<'a>>,
+    /// The directory that the step changed in place, if no later step needs it.
+    unneeded: Option<RootDirectory>,
+}
+
+impl AfterRun<'_> {
+    fn end(self) {
+        if let Some(pass) = self.pass {
+            pass.finish();
+        }
+        drop(self.unneeded);
+    }
+}
+
 /// Executes a plan.
 #[derive(Debug)]
 pub(in crate::executor) struct Driver<'a> {
@@ -391,12 +409,12 @@ impl<'a> Driver<'a> {
         };
         // Clamped times are set on the files: the next step must not run before.
         if state.options.clamp || state.options.jobs.get() == 1 || !is_mountable {
-            let unneeded = finish();
-            // Removing its files takes as long as many steps.
-            pool::start_or_run(scope, move || drop(unneeded));
+            let left = finish();
+            // Removing files takes as long as many steps.
+            pool::start_or_run(scope, move || left.end());
             next.top()?;
         } else {
-            pool::start_or_run(scope, move || drop(finish()));
+            pool::start_or_run(scope, move || finish().end());
         }
         Ok((next, Outcome::Done))
     }
@@ -417,16 +435,15 @@ impl<'a> Driver<'a> {
     }
 
     /// Lists, hashes and records the layer of a RUN, while the next step is running already. `pass` may
-    /// compress it meanwhile. Returns the directory that the step changed in place, if no later step needs
-    /// it.
-    fn finish_run(
+    /// compress it meanwhile. Returns the work for which no step needs to wait.
+    fn finish_run<'pass>(
         &self,
         (below, next): (&Stack, &Stack),
         at: PlannedStep<'_>,
         mut files: StepFiles,
         claim: &Claim,
-        mut pass: Option<HashingPass<'_>>,
-    ) -> Option<RootDirectory> {
+        mut pass: Option<HashingPass<'pass>>,
+    ) -> AfterRun<'pass> {
         let state = self.state;
         let (store, options) = (state.services.store, state.options.layer_options());
         let failure = |error| Failure::new(BuildError::from(error).at(at.step.span));
@@ -445,17 +462,16 @@ impl<'a> Driver<'a> {
                 .inspect_err(|error| state.fail_late(error))
         };
         next.finish_top(&mut files, list, commit);
-        if let Some(pass) = pass.filter(|_pass| next.ready_top().is_some()) {
-            pass.finish();
-        }
-        let root = files.into_root()?;
-        if next.ready_top().is_none() || !self.has_later_run(at) {
-            return Some(root);
+        let is_made = next.ready_top().is_some();
+        let pass = pass.filter(|_pass| is_made);
+        let Some(root) = files.into_root() else { return AfterRun { pass, unneeded: None } };
+        if !is_made || !self.has_later_run(at) {
+            return AfterRun { pass, unneeded: Some(root) };
         }
         if let Err(error) = state.keep_root(next, root) {
             state.fail_late(&error);
         }
-        None
+        AfterRun { pass, unneeded: None }
     }
 
     /// Returns whether a later step may run on the stack that this step leaves.

@@ -19,12 +19,15 @@ pub(super) struct LayerStream {
     changed: Condvar,
 }
 
+/// The bytes of a layer, and the repository for them.
+type StreamBytes = (ArrivingReader, LayerUpload);
+
 #[derive(Debug)]
 enum StreamState {
     /// The changes of the step are not listed yet.
     Undecided,
-    /// The compressed bytes can be sent.
-    Open(ArrivingReader, LayerUpload),
+    /// The compressed bytes can be sent; `Some` until a thread takes them.
+    Open(Option<StreamBytes>),
     /// A thread sends them. Once the DiffID is known, no other thread may send the layer.
     Sending(Option<SendingLock>),
     /// They are not sent before the layer is finished.
@@ -53,14 +56,17 @@ impl LayerStream {
 
     /// Lets a thread send the bytes of `reader`.
     pub(super) fn open(&self, reader: ArrivingReader, to: LayerUpload) {
-        self.change(|_undecided| StreamState::Open(reader, to));
+        self.change(|_undecided| StreamState::Open(Some((reader, to))));
     }
 
     /// Gives the upload up. Its thread notices that at its next read.
     pub(super) fn give_up(&self) {
         self.change(|state| match state {
             StreamState::Ended(_) => state,
-            _ => StreamState::Unsent,
+            StreamState::Undecided
+            | StreamState::Open(_)
+            | StreamState::Sending(_)
+            | StreamState::Unsent => StreamState::Unsent,
         });
     }
 
@@ -73,8 +79,8 @@ impl LayerStream {
                 Some(alone) => StreamState::Sending(Some(alone)),
                 None => StreamState::Unsent,
             },
-            StreamState::Undecided | StreamState::Open(..) => StreamState::Unsent,
-            other => other,
+            StreamState::Undecided | StreamState::Open(_) => StreamState::Unsent,
+            StreamState::Sending(Some(_)) | StreamState::Unsent | StreamState::Ended(_) => state,
         });
     }
 
@@ -90,16 +96,19 @@ impl LayerStream {
     }
 
     /// Returns the bytes to send; `None` if they are not to be sent yet. Waits until that is known.
-    pub(super) fn take(&self) -> Option<(ArrivingReader, LayerUpload)> {
+    pub(super) fn take(&self) -> Option<StreamBytes> {
         let mut state = self.state();
-        while matches!(*state, StreamState::Undecided) {
-            state = pool::wait(&self.changed, state);
-        }
-        match mem::replace(&mut *state, StreamState::Sending(None)) {
-            StreamState::Open(reader, to) => Some((reader, to)),
-            other => {
-                *state = other;
-                None
+        loop {
+            match &mut *state {
+                StreamState::Undecided => state = pool::wait(&self.changed, state),
+                StreamState::Open(bytes) => {
+                    let bytes = bytes.take();
+                    *state = StreamState::Sending(None);
+                    return bytes;
+                }
+                StreamState::Sending(_) | StreamState::Unsent | StreamState::Ended(_) => {
+                    return None;
+                }
             }
         }
     }
