@@ -361,14 +361,16 @@ impl<'a> Driver<'a> {
         match &made {
             // `finish_run` reports the layer of a RUN once it is hashed.
             Ok((_, Outcome::Done)) if matches!(operation, Operation::Run(_)) => {}
-            Ok((stack, outcome)) => {
-                state.report_layer(scope, active.id, stack);
-                self.pack_ahead.offer(at.stage, *outcome, stack);
-            }
+            Ok((stack, _)) => state.report_layer(scope, active.id, stack),
             Err(_) => {}
         }
         state.services.finish(active, outcome);
-        made.map(|(stack, _)| stack)
+        let (stack, outcome) = made?;
+        // The layer of a RUN is queued before it is hashed.
+        if !matches!(operation, Operation::Run(_)) {
+            self.pack_ahead.offer(at.stage, outcome, &stack);
+        }
+        Ok(stack)
     }
 
     fn run_step<'scope>(

@@ -11,7 +11,7 @@ use crate::store::{TarObserver, TarPacker};
 
 use super::layer_stream::LayerStream;
 
-/// Compresses a new layer while it is hashed. Its drop ends the stream, for which another thread waits.
+/// Compresses a new layer while it is hashed. Dropping it ends the stream, for which another thread waits.
 #[derive(Debug)]
 pub(in crate::executor) struct HashingPass<'a> {
     services: &'a Services<'a>,
