@@ -212,6 +212,14 @@ pub(super) fn existing_packed(
     Ok(pulled.filter(|_| !options.force_packing))
 }
 
+/// Returns whether the store has the layer as a blob with the packing that the options want.
+///
+/// # Errors
+/// [`ExportError::Store`](super::ExportError::Store).
+pub fn is_packed(store: &Store, diff_id: DiffId, options: &ExportOptions) -> Result<bool> {
+    Ok(existing_packed(store, diff_id, options)?.is_some())
+}
+
 /// Returns the pulled blob, if there is one and the options allow it to stay unchanged. The store
 /// need not have it: the same layer may have been pulled as another blob.
 pub(super) fn kept_layer(layer: &ImageLayer, options: &ExportOptions) -> Option<Descriptor> {

@@ -39,7 +39,7 @@ use crate::store::Store;
 use rootfs::Rootfs;
 
 pub use bucket::{BucketUpload, renew_in_bucket, send_to_bucket};
-pub use documents::{PackedImage, compression_of, pack, pack_layers};
+pub use documents::{PackedImage, compression_of, is_packed, pack, pack_layers};
 pub use engine::{Engine, EngineError};
 pub use error::{ExportError, ExportWarning, SkippedFiles};
 pub use fetch::{

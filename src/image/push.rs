@@ -344,8 +344,7 @@ impl<'a> Pusher<'a> {
 
     /// Ensures that the registry has the layer, and returns its blob there.
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
-        let lock = self.registry.lock_of_sending(self.name, layer.diff_id);
-        let _alone = pool::lock(&lock);
+        let _alone = self.registry.lock_sending(self.name, layer.diff_id);
         let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let blob = self.blob_of(layer, &sources)?;
         let known = fetch::holding(&sources, &blob);

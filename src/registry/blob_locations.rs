@@ -1,7 +1,7 @@
 //! Repositories that are known to have a blob, or to lack it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::oci::{DiffId, Digest, Reference};
 use crate::pool;
@@ -13,12 +13,30 @@ pub(super) struct BlobLocations {
     known: Mutex<BTreeMap<(String, Digest), Vec<String>>>,
     /// Repositories, by full name, that lacked a blob when they were asked.
     lacking: Mutex<BTreeSet<(String, Digest)>>,
-    /// Locks of layers that are being sent, by registry.
-    sending: Mutex<BTreeMap<(String, DiffId), LayerLock>>,
+    sending: Arc<SendingLayers>,
 }
 
-/// Locked while a layer is sent to a registry.
-pub(super) type LayerLock = Arc<Mutex<()>>;
+/// The layers that are being sent, by registry.
+#[derive(Debug, Default)]
+struct SendingLayers {
+    layers: Mutex<BTreeSet<(String, DiffId)>>,
+    /// Notified when a layer is removed.
+    ended: Condvar,
+}
+
+/// A lock that is held while a layer is sent to a registry. It is released on drop, by any thread.
+#[derive(Debug)]
+pub struct SendingLock {
+    sending: Arc<SendingLayers>,
+    key: (String, DiffId),
+}
+
+impl Drop for SendingLock {
+    fn drop(&mut self) {
+        pool::lock(&self.sending.layers).remove(&self.key);
+        self.sending.ended.notify_all();
+    }
+}
 
 impl BlobLocations {
     /// Records that the repository of `name` has the blob.
@@ -41,10 +59,21 @@ impl BlobLocations {
         pool::lock(&self.lacking).remove(&(name.name(), digest))
     }
 
-    /// Returns the lock of a layer in the registry of `name`.
-    pub(super) fn lock_of(&self, name: &Reference, layer: DiffId) -> LayerLock {
+    /// Locks a layer in the registry of `name`. Waits until no other thread sends it there.
+    pub(super) fn lock(&self, name: &Reference, layer: DiffId) -> SendingLock {
         let key = (name.registry().to_owned(), layer);
-        Arc::clone(pool::lock(&self.sending).entry(key).or_default())
+        let mut layers = pool::lock(&self.sending.layers);
+        while !layers.insert(key.clone()) {
+            layers = pool::wait(&self.sending.ended, layers);
+        }
+        SendingLock { sending: Arc::clone(&self.sending), key }
+    }
+
+    /// Locks a layer in the registry of `name`, unless another thread sends it there.
+    pub(super) fn try_lock(&self, name: &Reference, layer: DiffId) -> Option<SendingLock> {
+        let key = (name.registry().to_owned(), layer);
+        let is_free = pool::lock(&self.sending.layers).insert(key.clone());
+        is_free.then(|| SendingLock { sending: Arc::clone(&self.sending), key })
     }
 
     /// Returns whether the repository of `name` is known to have the blob.
@@ -87,5 +116,23 @@ mod tests {
         assert_eq!(locations.elsewhere(&app, digest), None);
         assert_eq!(locations.elsewhere(&name("other.example/app"), digest), None);
         assert_eq!(locations.elsewhere(&cache, Digest::of(b"another")), None);
+    }
+
+    #[test]
+    fn one_thread_at_a_time_sends_a_layer_to_a_registry() {
+        let locations = BlobLocations::default();
+        let name = |text: &str| text.parse::<Reference>().unwrap();
+        let layer = DiffId::new(Digest::of(b"layer"));
+        let held = locations.lock(&name("r.example/app:1"), layer);
+        assert!(locations.try_lock(&name("r.example/cache:1"), layer).is_none());
+        assert!(locations.try_lock(&name("other.example/app"), layer).is_some());
+        pool::scope(|scope| {
+            let waiting =
+                pool::start(scope, || drop(locations.lock(&name("r.example/app:1"), layer)));
+            // Another thread than the one that took it.
+            pool::join(pool::start(scope, move || drop(held)).unwrap());
+            pool::join(waiting.unwrap());
+        });
+        assert!(locations.try_lock(&name("r.example/app:1"), layer).is_some());
     }
 }

@@ -42,6 +42,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+pub use blob_locations::SendingLock;
 pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions, ObjectInfo};
 pub use cancel::Cancellation;
 pub use date::parse_http_date;

@@ -1,9 +1,8 @@
 //! Pushes: uploads only content that the registry lacks, and mounts blobs from other repositories
 //! if possible.
 
-use std::sync::{Arc, Mutex};
-
 use super::auth::Scope;
+use super::blob_locations::SendingLock;
 use super::endpoint::Endpoint;
 use super::http::{Body, Method, Request};
 use super::resolve::stated_digest;
@@ -116,10 +115,15 @@ impl Client {
         self.blob_locations.note_absent(name, digest);
     }
 
-    /// Returns a lock for sending a layer to the registry of `name`. The second thread that needs the layer
+    /// Takes the lock for sending a layer to the registry of `name`. The second thread that needs the layer
     /// there waits for the first, and finds its blob to mount.
-    pub fn lock_of_sending(&self, name: &Reference, layer: DiffId) -> Arc<Mutex<()>> {
-        self.blob_locations.lock_of(name, layer)
+    pub fn lock_sending(&self, name: &Reference, layer: DiffId) -> SendingLock {
+        self.blob_locations.lock(name, layer)
+    }
+
+    /// Takes the lock of [`Self::lock_sending`], unless another thread has it.
+    pub fn try_lock_sending(&self, name: &Reference, layer: DiffId) -> Option<SendingLock> {
+        self.blob_locations.try_lock(name, layer)
     }
 
     /// Returns whether this client knows a repository of the registry of `name` that has the blob.

@@ -141,14 +141,16 @@ impl<'a> Upload<'a> {
         Ok(self.n_bytes - before)
     }
 
-    /// Completes the upload as the blob `digest`.
+    /// Completes the upload as the blob `digest`, which the client then knows to be in the repository.
     ///
     /// # Errors
     /// [`RegistryError::Status`] if the registry computes another digest; otherwise the registry's
     /// error.
     pub fn finish(mut self, digest: Digest) -> Result<(), RegistryError> {
         let client = self.client;
-        self.close(digest, &mut client.retry_policy.attempts())
+        self.close(digest, &mut client.retry_policy.attempts())?;
+        client.blob_locations.note(&self.name, digest);
+        Ok(())
     }
 
     /// Opens a new upload in place of this one.
@@ -361,8 +363,11 @@ impl<'a> Upload<'a> {
         let mut part =
             RequestRange { source, left: n_bytes.unwrap_or(u64::MAX), failure: &failure };
         let body = Body::Stream { reader: &mut part, n_bytes };
+        let was_finished = self.is_finished;
         let result = self.call(request.with_body(body));
         if let Some(failure) = failure.take() {
+            // The HTTP library reports it like a broken connection, but the registry can be reached.
+            self.is_finished = was_finished;
             return Err(self.local(failure));
         }
         // Some proxies do not support `Expect` (RFC 9110, section 15.5.18).

@@ -1,9 +1,11 @@
-//! Blobs that are read while they arrive: a layer is hashed and unpacked during its download.
+//! Blobs that are read while they arrive or are written: a layer is hashed and unpacked during its
+//! download, and sent during its compression.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::oci::{Digest, Hasher};
@@ -11,7 +13,7 @@ use crate::pathio::holes::{self, ByteRun};
 use crate::pathio::{Context as _, PathError};
 use crate::pool;
 
-use super::blob::DraftFile;
+use super::blob::{BlobDraft, DraftFile};
 use super::free_space::SpaceGuard;
 use super::{Store, StoreError, private_files};
 
@@ -25,7 +27,15 @@ pub struct ArrivingBlob {
     draft: DraftFile,
     n_bytes: u64,
     space: Mutex<SpaceGuard>,
-    shared: Arc<SharedBlob>,
+    shared: SharedEnd,
+}
+
+/// An unfinished blob that is written from its start. It is removed if it is dropped before it is
+/// published.
+#[derive(Debug)]
+pub(super) struct GrowingBlob {
+    draft: BlobDraft,
+    shared: SharedEnd,
 }
 
 /// The part of the blob that its readers share.
@@ -37,9 +47,41 @@ struct SharedBlob {
     changed: Condvar,
 }
 
+impl SharedBlob {
+    /// Returns what the readers of the draft at `path` share. Its length may be unknown.
+    fn open(path: &Path, n_bytes: Option<u64>) -> Result<Arc<Self>, PathError> {
+        let file = private_files::open_file(path)?;
+        let arrived = Mutex::new(Arrived { n_bytes, ..Arrived::default() });
+        Ok(Arc::new(Self { file, arrived, changed: Condvar::new() }))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Arrived)) {
+        change(&mut pool::lock(&self.arrived));
+        self.changed.notify_all();
+    }
+}
+
+/// Tells the readers on drop that no more parts will come.
+#[derive(Debug)]
+struct SharedEnd(Arc<SharedBlob>);
+
+impl SharedEnd {
+    fn reader(&self) -> ArrivingReader {
+        ArrivingReader { shared: Arc::clone(&self.0), at: 0 }
+    }
+}
+
+impl Drop for SharedEnd {
+    fn drop(&mut self) {
+        self.0.change(|arrived| arrived.has_ended = true);
+    }
+}
+
 /// The parts of a blob that have arrived.
 #[derive(Debug, Default)]
 struct Arrived {
+    /// Length of the blob, once it is known.
+    n_bytes: Option<u64>,
     /// All bytes before this offset have arrived.
     prefix: u64,
     /// Parts beyond the prefix, with their ends.
@@ -91,22 +133,20 @@ impl ArrivingBlob {
             }
             (at, left) = (at.saturating_add(n_run), rest);
         }
-        pool::lock(&self.shared.arrived).add(offset, end);
-        self.shared.changed.notify_all();
+        self.shared.0.change(|arrived| arrived.add(offset, end));
         Ok(())
     }
 
     /// Tells the readers that no more parts will come.
     pub fn end(&self) {
-        pool::lock(&self.shared.arrived).has_ended = true;
-        self.shared.changed.notify_all();
+        self.shared.0.change(|arrived| arrived.has_ended = true);
     }
 
     /// Returns a reader of the blob, which waits for bytes that have not arrived. Reading fails if they do
     /// not arrive before the blob is ended.
     #[must_use]
     pub fn reader(&self) -> ArrivingReader {
-        ArrivingReader { shared: Arc::clone(&self.shared), at: 0, n_bytes: self.n_bytes }
+        self.shared.reader()
     }
 
     /// Returns the digest of the blob; waits for all its bytes.
@@ -126,24 +166,43 @@ impl ArrivingBlob {
     }
 }
 
-impl Drop for ArrivingBlob {
-    fn drop(&mut self) {
-        self.end();
+impl GrowingBlob {
+    /// Returns a reader of the blob, which waits for bytes that are not written yet. Reading fails if the
+    /// blob is dropped before it is complete.
+    pub(super) fn reader(&self) -> ArrivingReader {
+        self.shared.reader()
+    }
+
+    /// Returns the draft, with which the blob ends.
+    pub(super) fn complete(self) -> BlobDraft {
+        self.shared.0.change(|arrived| arrived.n_bytes = Some(arrived.prefix));
+        self.draft
     }
 }
 
-/// Reads a blob while it arrives.
+impl Write for GrowingBlob {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_bytes = self.draft.write(bytes)?;
+        self.shared.0.change(|arrived| arrived.prefix = self.draft.n_bytes());
+        Ok(n_bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.draft.flush()
+    }
+}
+
+/// Reads a blob while it arrives or is written.
 #[derive(Debug)]
 pub struct ArrivingReader {
     shared: Arc<SharedBlob>,
     at: u64,
-    n_bytes: u64,
 }
 
 impl Read for ArrivingReader {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let mut arrived = pool::lock(&self.shared.arrived);
-        while arrived.prefix <= self.at && self.at < self.n_bytes {
+        while arrived.prefix <= self.at && arrived.n_bytes != Some(self.at) {
             if arrived.has_ended {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -165,11 +224,16 @@ impl Store {
     /// [`StoreError::Io`] if its file cannot be created.
     pub fn arriving_blob(&self, n_bytes: u64) -> Result<ArrivingBlob, StoreError> {
         let draft = self.draft_file()?;
-        let file = private_files::open_file(draft.path())?;
         draft.file().set_len(n_bytes).context("set the length of", draft.path())?;
-        let (arrived, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(SharedBlob { file, arrived, changed });
+        let shared = SharedEnd(SharedBlob::open(draft.path(), Some(n_bytes))?);
         Ok(ArrivingBlob { draft, n_bytes, space: Mutex::default(), shared })
+    }
+
+    /// Returns an empty blob of unknown length.
+    pub(super) fn growing_blob(&self) -> Result<GrowingBlob, StoreError> {
+        let draft = self.draft()?;
+        let shared = SharedEnd(SharedBlob::open(draft.path(), None)?);
+        Ok(GrowingBlob { draft, shared })
     }
 
     /// Makes a blob that has arrived a blob of the store. `digest` is the caller's, from

@@ -78,6 +78,10 @@ impl Write for BlobDraft {
 }
 
 impl BlobDraft {
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// Returns the number of bytes that were written, holes included.
     #[must_use]
     pub const fn n_bytes(&self) -> u64 {

@@ -52,12 +52,22 @@ impl Store {
         self.write_tar(diff_id, &mut packer)?;
         let tee = packer.finish().context("pack a layer of", self.root())?;
         tracing::debug!(layer = %diff_id, ?packing, took = ?started.elapsed(), "layer packed");
+        self.publish_packed(diff_id, packing, tee.draft)
+    }
+
+    /// Makes the finished draft the blob of a layer with this packing, and records it.
+    pub(super) fn publish_packed(
+        &self,
+        diff_id: DiffId,
+        packing: Packing,
+        draft: BlobDraft,
+    ) -> Result<PackedRecord> {
         let (compression, level) = compression_and_level(packing);
         if packing == Packing::None {
-            let (blob, bytes) = self.keep_private(tee.draft);
+            let (blob, bytes) = self.keep_private(draft);
             return Ok(PackedRecord { blob, compression, level, bytes });
         }
-        let (blob, bytes) = self.publish(tee.draft)?;
+        let (blob, bytes) = self.publish(draft)?;
         let record = PackedRecord { blob, compression, level, bytes };
         self.with_index(|index| index.put_packed(diff_id, &record))?;
         Ok(record)

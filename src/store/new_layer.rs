@@ -1,7 +1,7 @@
 //! New layers: from the upper directory that a RUN left, or from entries whose contents are elsewhere.
 
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use super::layer_diff;
 use super::listing_draft::ListingDraft;
 use super::private_files::open_directory;
 use super::{
-    LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, StoredLayer, WorkDirectory,
-    unpack, unpacked_check,
+    LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, StoredLayer, TarObserver,
+    WorkDirectory, unpack, unpacked_check,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// Creates a layer from the upper directory `fs` of `work`, whose changes [`Self::list_upper`] has
-    /// listed.
+    /// listed. `observer` gets the tar.
     ///
     /// # Errors
     /// [`StoreError::Layer`] or [`StoreError::Io`] if a file cannot be read.
@@ -76,13 +76,18 @@ impl Store {
         upper: BorrowedFd<'_>,
         changed: &[Entry],
         options: &LayerOptions,
+        observer: Option<&mut dyn TarObserver>,
     ) -> Result<StoredLayer> {
         let mut listing = ListingDraft::new(&self.work, changed.len())?;
-        let mut hasher = PipelinedHasher::hasher();
+        let mut tar = ObservedTar { out: PipelinedHasher::hasher(), observer };
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
-        layer_diff::write_layer(changed, upper, &mut hasher, &mut list)?;
-        let (digest, tar_bytes) = hasher.digest().context("hash a layer of", work.path())?;
+        layer_diff::write_layer(changed, upper, &mut tar, &mut list)?;
+        let ObservedTar { out, observer } = tar;
+        let (digest, tar_bytes) = out.digest().context("hash a layer of", work.path())?;
         let diff_id = DiffId::new(digest);
+        if let Some(observer) = observer {
+            observer.hashed(diff_id);
+        }
         let listed = listing.finish()?;
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
@@ -100,8 +105,9 @@ impl Store {
         upper: BorrowedFd<'_>,
         changed: &[Entry],
         options: &LayerOptions,
+        observer: Option<&mut dyn TarObserver>,
     ) -> Result<StoredLayer> {
-        self.tar_from_changes(changed, upper, options, &mut |_entry| {})
+        self.tar_from_changes(changed, upper, options, &mut |_entry| {}, observer)
     }
 
     /// Checks the changes below `root`, and clamps their times.
@@ -126,16 +132,21 @@ impl Store {
         root: BorrowedFd<'_>,
         options: &LayerOptions,
         note: &mut (dyn FnMut(&Entry) + Send),
+        observer: Option<&mut dyn TarObserver>,
     ) -> Result<StoredLayer> {
         let mut listing = ListingDraft::new(&self.work, changed.len())?;
-        let mut draft = Pipelined::new(self.draft()?);
-        layer_diff::write_layer(changed, root, &mut draft, &mut |entry, tar_at| {
+        let mut tar = ObservedTar { out: Pipelined::new(self.draft()?), observer };
+        layer_diff::write_layer(changed, root, &mut tar, &mut |entry, tar_at| {
             note(entry);
             listing.entry(entry, tar_at)
         })?;
-        let draft = draft.finish().context("write a blob in", self.root())?;
+        let ObservedTar { out, observer } = tar;
+        let draft = out.finish().context("write a blob in", self.root())?;
         let (digest, tar_bytes) = self.publish(draft)?;
         let diff_id = DiffId::new(digest);
+        if let Some(observer) = observer {
+            observer.hashed(diff_id);
+        }
         let listed = listing.finish()?;
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
@@ -258,6 +269,26 @@ impl Store {
             (Err(ArchiveError::Write(_)), Err(first)) | (Ok(_), Err(first)) => Err(first.into()),
             (Err(first), _) => Err(first.into()),
         }
+    }
+}
+
+/// Writes a tar to `out`, and shows what was written to an observer.
+struct ObservedTar<'a, W> {
+    out: W,
+    observer: Option<&'a mut dyn TarObserver>,
+}
+
+impl<W: Write> Write for ObservedTar<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_bytes = self.out.write(bytes)?;
+        if let Some(observer) = &mut self.observer {
+            observer.tar_bytes(bytes.get(..n_bytes).unwrap_or_default());
+        }
+        Ok(n_bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

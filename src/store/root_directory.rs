@@ -117,9 +117,8 @@ impl Store {
         let mut changed = root.scan()?;
         self.check_changes(&mut changed, root.as_fd(), options)?;
         let mut written = Vec::new();
-        let layer = self.tar_from_changes(&changed, root.as_fd(), options, &mut |entry| {
-            written.extend(WrittenEntry::of(entry));
-        })?;
+        let mut note = |entry: &Entry| written.extend(WrittenEntry::of(entry));
+        let layer = self.tar_from_changes(&changed, root.as_fd(), options, &mut note, None)?;
         root.settle(&written)?;
         Ok(layer)
     }

@@ -38,6 +38,7 @@ mod explain;
 mod faults;
 mod forecast;
 mod grammar;
+mod hashing_pass;
 mod history;
 mod image;
 mod in_place;

@@ -34,10 +34,11 @@ use crate::oci::{DiffId, Digest, Reference};
 use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, Plan, PlannedStage, Target};
 use crate::pool::{self, Scope};
 use crate::sandbox;
-use crate::store::{Representation, RootDirectory};
+use crate::store::{Representation, RootDirectory, TarObserver};
 
 use super::assemble::{self, AssembledImage};
-use super::pack_ahead::PackAhead;
+use super::hashing_pass::HashingPass;
+use super::pack_ahead::{OfferedLayer, PackAhead};
 use super::{budget, planning, read_ahead};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -209,6 +210,24 @@ fn set_tag(services: &Services<'_>, tag: &Reference, top: Digest) -> Result<()> 
     Ok(services.store.tags().set(tag, top).map_err(BuildError::from)?)
 }
 
+/// The work after the layer of a RUN is recorded.
+#[derive(Debug)]
+struct AfterRun<'a> {
+    /// Compressed the layer while it was hashed.
+    pass: Option<HashingPass<'a>>,
+    /// The directory that the step changed in place, if no later step needs it.
+    unneeded: Option<RootDirectory>,
+}
+
+impl AfterRun<'_> {
+    fn end(self) {
+        if let Some(pass) = self.pass {
+            pass.finish();
+        }
+        drop(self.unneeded);
+    }
+}
+
 /// Executes a plan.
 #[derive(Debug)]
 pub(in crate::executor) struct Driver<'a> {
@@ -370,8 +389,10 @@ impl<'a> Driver<'a> {
         }
         state.services.finish(active, outcome);
         let (stack, outcome) = made?;
-        let is_last = !self.has_later(at, |_any| true);
-        self.pack_ahead.offer(at.stage, outcome, &stack, is_last);
+        // The layer of a RUN is queued before it is hashed.
+        if outcome == Outcome::Done && !matches!(operation, Operation::Run(_)) {
+            self.pack_ahead.offer(self.offered(at, &stack));
+        }
         Ok(stack)
     }
 
@@ -405,18 +426,20 @@ impl<'a> Driver<'a> {
         let is_mountable = upper.is_some();
         let next = stack.with_pending(claim.keys.definition.as_bytes(), upper);
         state.steps.share(claim.keys.definition, next.clone());
+        let layer = self.offered(at, &next);
+        let pass = self.pack_ahead.offer_pending(state.services, layer, active.short_name());
         let finish = {
             let (stack, next) = (stack.clone(), next.clone());
-            move || self.finish_run((&stack, &next), at, files, &claim)
+            move || self.finish_run((&stack, &next), at, files, &claim, pass)
         };
         // Clamped times are set on the files: the next step must not run before.
         if state.options.clamp || state.options.jobs.get() == 1 || !is_mountable {
-            let unneeded = finish();
-            // Removing its files takes as long as many steps.
-            pool::start_or_run(scope, move || drop(unneeded));
+            let left = finish();
+            // Removing files takes as long as many steps.
+            pool::start_or_run(scope, move || left.end());
             next.top()?;
         } else {
-            pool::start_or_run(scope, move || drop(finish()));
+            pool::start_or_run(scope, move || finish().end());
         }
         Ok((next, Outcome::Done))
     }
@@ -436,15 +459,16 @@ impl<'a> Driver<'a> {
         failed.error
     }
 
-    /// Lists, hashes and records the layer of a RUN, while the next step is running already. Returns
-    /// the directory that the step changed in place, if no later step needs it.
-    fn finish_run(
+    /// Lists, hashes and records the layer of a RUN, while the next step is running already. `pass` may
+    /// compress it meanwhile. Returns the work for which no step needs to wait.
+    fn finish_run<'pass>(
         &self,
         (below, next): (&Stack, &Stack),
         at: PlannedStep<'_>,
         mut files: StepFiles,
         claim: &Claim,
-    ) -> Option<RootDirectory> {
+        mut pass: Option<HashingPass<'pass>>,
+    ) -> AfterRun<'pass> {
         let state = self.state;
         let (store, options) = (state.services.store, state.options.layer_options());
         let failure = |error| Failure::new(BuildError::from(error).at(at.step.span));
@@ -453,21 +477,31 @@ impl<'a> Driver<'a> {
             listed.inspect_err(|error| state.fail_late(error))
         };
         let commit = |files: &mut StepFiles| {
-            let made = files.commit(store, &options).map_err(failure);
+            let observer = pass.as_mut().map(|pass| -> &mut dyn TarObserver {
+                pass.begin(files.listed_bytes());
+                pass
+            });
+            let made = files.commit(store, &options, observer).map_err(failure);
             made.and_then(|layer| state.steps.record(claim, below, &layer).map(|()| layer))
                 .inspect(|layer| state.report_made(claim.keys.step, layer))
                 .inspect_err(|error| state.fail_late(error))
         };
         next.finish_top(&mut files, list, commit);
-        let root = files.into_root()?;
+        let is_made = next.ready_top().is_some();
+        let pass = pass.filter(|_pass| is_made);
+        let Some(root) = files.into_root() else { return AfterRun { pass, unneeded: None } };
         let is_run = |operation: &Operation| matches!(operation, Operation::Run(_));
-        if next.ready_top().is_none() || !self.has_later(at, is_run) {
-            return Some(root);
+        if !is_made || !self.has_later(at, is_run) {
+            return AfterRun { pass, unneeded: Some(root) };
         }
         if let Err(error) = state.keep_root(next, root) {
             state.fail_late(&error);
         }
-        None
+        AfterRun { pass, unneeded: None }
+    }
+
+    fn offered<'s>(&self, at: PlannedStep<'_>, stack: &'s Stack) -> OfferedLayer<'s> {
+        OfferedLayer { stage: at.stage, stack, is_last: !self.has_later(at, |_any| true) }
     }
 
     /// Returns whether such a step may be executed later on the stack that this step leaves.

@@ -12,7 +12,8 @@ use crate::executor::state::root_directories::RootKind;
 use crate::executor::{BuildError, Failure};
 use crate::sandbox::{MemoryLimit, Rootfs, SandboxError};
 use crate::store::{
-    LayerOptions, LowerDirectory, RootDirectory, Store, StoreError, StoredLayer, WorkDirectory,
+    LayerOptions, LowerDirectory, RootDirectory, Store, StoreError, StoredLayer, TarObserver,
+    WorkDirectory,
 };
 use crate::tree::Entry;
 
@@ -210,11 +211,22 @@ impl StepFiles {
         }
     }
 
-    /// Makes the layer of the changes.
+    /// Returns the total length of the changed files that [`Self::list`] has listed.
+    pub(in crate::executor) fn listed_bytes(&self) -> u64 {
+        let listed = match self {
+            Self::Overlay(files) => files.listed.iter(),
+            Self::InPlace(_) => None.iter(),
+        };
+        let files = listed.flat_map(|listed| listed.iter()).filter_map(|entry| entry.item.file());
+        files.map(|file| file.size).fold(0, u64::saturating_add)
+    }
+
+    /// Makes the layer of the changes. `observer` gets the tar of changes that were listed.
     pub(in crate::executor) fn commit(
         &mut self,
         store: &Store,
         options: &LayerOptions,
+        observer: Option<&mut dyn TarObserver>,
     ) -> Result<StoredLayer, StoreError> {
         match self {
             Self::Overlay(files) => {
@@ -222,10 +234,11 @@ impl StepFiles {
                 files.listed = None;
                 match &files.changes {
                     Changes::InStore(upper) => {
-                        store.layer_from_upper(&files.work, upper.as_fd(), &listed, options)
+                        let upper = upper.as_fd();
+                        store.layer_from_upper(&files.work, upper, &listed, options, observer)
                     }
                     Changes::InMemory(memory) => {
-                        store.tar_from_upper(memory.upper(), &listed, options)
+                        store.tar_from_upper(memory.upper(), &listed, options, observer)
                     }
                 }
             }
