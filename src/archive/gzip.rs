@@ -22,10 +22,23 @@ use super::pack::PackWriter;
 /// KiB 0.2 %.
 const MEMBER_BYTES: usize = 512 * 1024;
 
+/// A chunk, and the bytes of its member. A writer uses the same ones for chunk after chunk: the
+/// first use of new memory costs as much as compressing a twentieth of it.
+struct Member {
+    chunk: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+impl Member {
+    fn new() -> Self {
+        Self { chunk: Vec::with_capacity(MEMBER_BYTES), packed: Vec::new() }
+    }
+}
+
 /// A chunk for a thread to compress.
 struct CompressJob {
-    chunk: Vec<u8>,
-    reply: SyncSender<io::Result<Vec<u8>>>,
+    member: Member,
+    reply: SyncSender<io::Result<Member>>,
 }
 
 /// A writer that compresses into gzip members.
@@ -33,8 +46,11 @@ pub(super) struct GzipWriter<W> {
     out: W,
     compressor: GzipWorkers,
     /// The replies in the order of the chunks.
-    pending: VecDeque<Receiver<io::Result<Vec<u8>>>>,
-    chunk: Vec<u8>,
+    pending: VecDeque<Receiver<io::Result<Member>>>,
+    /// The member whose chunk is being filled.
+    member: Member,
+    /// The member that was written last.
+    spare: Option<Member>,
     is_empty: bool,
 }
 
@@ -47,23 +63,24 @@ impl<W: Write> GzipWriter<W> {
     pub(super) fn new(out: W, level: u32, jobs: NonZeroUsize) -> Self {
         let threads = if jobs.get() == 1 { None } else { start(level, jobs.get()) };
         let compressor = threads.unwrap_or_else(|| GzipWorkers::Here(Deflater::new(level)));
-        let chunk = Vec::with_capacity(MEMBER_BYTES);
-        Self { out, compressor, pending: VecDeque::new(), chunk, is_empty: true }
+        let (pending, member) = (VecDeque::new(), Member::new());
+        Self { out, compressor, pending, member, spare: None, is_empty: true }
     }
 
     fn end_member(&mut self) -> io::Result<()> {
         self.is_empty = false;
         match &mut self.compressor {
             GzipWorkers::Here(deflater) => {
-                let packed = deflater.member(&self.chunk)?;
-                self.chunk.clear();
-                self.out.write_all(&packed)
+                deflater.compress(&mut self.member)?;
+                self.member.chunk.clear();
+                self.out.write_all(&self.member.packed)
             }
             GzipWorkers::Threads { jobs, n_threads } => {
                 let most_pending = *n_threads * 2;
                 let (reply, packed) = sync_channel(1);
-                let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(MEMBER_BYTES));
-                jobs.send(CompressJob { chunk, reply }).map_err(|_gone| thread_died())?;
+                let next = self.spare.take().unwrap_or_else(Member::new);
+                let member = std::mem::replace(&mut self.member, next);
+                jobs.send(CompressJob { member, reply }).map_err(|_gone| thread_died())?;
                 self.pending.push_back(packed);
                 self.write_packed(most_pending)
             }
@@ -74,8 +91,10 @@ impl<W: Write> GzipWriter<W> {
     fn write_packed(&mut self, most_pending: usize) -> io::Result<()> {
         while self.pending.len() > most_pending {
             let Some(packed) = self.pending.pop_front() else { break };
-            let packed = packed.recv().map_err(|_gone| thread_died())??;
-            self.out.write_all(&packed)?;
+            let mut member = packed.recv().map_err(|_gone| thread_died())??;
+            self.out.write_all(&member.packed)?;
+            member.chunk.clear();
+            self.spare = Some(member);
         }
         Ok(())
     }
@@ -87,10 +106,10 @@ fn thread_died() -> io::Error {
 
 impl<W: Write> Write for GzipWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let space = MEMBER_BYTES - self.chunk.len();
+        let space = MEMBER_BYTES - self.member.chunk.len();
         let taken = bytes.get(..space).unwrap_or(bytes);
-        self.chunk.extend_from_slice(taken);
-        if self.chunk.len() == MEMBER_BYTES {
+        self.member.chunk.extend_from_slice(taken);
+        if self.member.chunk.len() == MEMBER_BYTES {
             self.end_member()?;
         }
         Ok(taken.len())
@@ -105,7 +124,7 @@ impl<W: Write> Write for GzipWriter<W> {
 impl<W: Write> PackWriter<W> for GzipWriter<W> {
     fn finish(mut self: Box<Self>) -> io::Result<W> {
         // A gzip file has at least one member, even if it is empty.
-        if self.is_empty || !self.chunk.is_empty() {
+        if self.is_empty || !self.member.chunk.is_empty() {
             self.end_member()?;
         }
         self.write_packed(0)?;
@@ -125,10 +144,10 @@ fn start(level: u32, n_threads: usize) -> Option<GzipWorkers> {
         let inbox = Arc::clone(&inbox);
         let started = pool::background_with(inbox, move |inbox| {
             let mut deflater = Deflater::new(level);
-            while let Some(job) = next_job(&inbox) {
-                let packed = deflater.member(&job.chunk);
+            while let Some(CompressJob { mut member, reply }) = next_job(&inbox) {
+                let packed = deflater.compress(&mut member).map(|()| member);
                 // The receiver is gone if the writer was dropped, which is not an error.
-                drop(job.reply.send(packed));
+                drop(reply.send(packed));
             }
         });
         if started.is_err() {
@@ -161,11 +180,12 @@ impl Deflater {
         }
     }
 
-    fn member(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
+    fn compress(&mut self, member: &mut Member) -> io::Result<()> {
+        let Member { chunk, packed } = member;
         if looks_random(chunk) && self.gains_nothing(chunk)? {
-            return pack(&mut self.storing, chunk);
+            return pack(&mut self.storing, chunk, packed);
         }
-        pack(&mut self.usual, chunk)
+        pack(&mut self.usual, chunk, packed)
     }
 
     /// Returns whether the probed parts of the chunk shrink by less than a 64th in total. A single
@@ -173,9 +193,10 @@ impl Deflater {
     fn gains_nothing(&mut self, chunk: &[u8]) -> io::Result<bool> {
         let parts = chunk.chunks(PROBE_BYTES).step_by(PROBE_EVERY);
         let n_probed: usize = parts.clone().map(<[u8]>::len).sum();
-        let mut n_saved = 0;
+        let (mut n_saved, mut packed) = (0, Vec::new());
         for part in parts {
-            n_saved += part.len().saturating_sub(pack(&mut self.probing, part)?.len());
+            pack(&mut self.probing, part, &mut packed)?;
+            n_saved += part.len().saturating_sub(packed.len());
             if n_saved > n_probed / 64 {
                 return Ok(false);
             }
@@ -224,11 +245,12 @@ fn looks_random(chunk: &[u8]) -> bool {
     squares * 256 <= n_counted * n_counted / 4 * 5 + 256 * n_counted
 }
 
-fn pack(compressor: &mut Compressor, chunk: &[u8]) -> io::Result<Vec<u8>> {
-    let mut packed = vec![0; compressor.gzip_compress_bound(chunk.len())];
-    let n_bytes = compressor.gzip_compress(chunk, &mut packed).map_err(io::Error::other)?;
+/// Replaces `packed` with the member of a chunk.
+fn pack(compressor: &mut Compressor, chunk: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
+    packed.resize(compressor.gzip_compress_bound(chunk.len()), 0);
+    let n_bytes = compressor.gzip_compress(chunk, packed).map_err(io::Error::other)?;
     packed.truncate(n_bytes);
-    Ok(packed)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -241,6 +263,13 @@ mod tests {
         let mut bytes = vec![0; n_bytes];
         blake3::Hasher::new().finalize_xof().fill(&mut bytes);
         bytes
+    }
+
+    fn member(deflater: &mut Deflater, chunk: &[u8]) -> Vec<u8> {
+        let mut member = Member::new();
+        member.chunk.extend_from_slice(chunk);
+        deflater.compress(&mut member).unwrap();
+        member.packed
     }
 
     /// Random bytes with more zeros, as in JPEG files. A Huffman code shrinks them by less than 1 %.
@@ -280,7 +309,7 @@ mod tests {
                 (&mixed, true, false),
             ] {
                 assert_eq!(looks_random(chunk), random, "{}", chunk.len());
-                let packed = deflater.member(chunk).unwrap();
+                let packed = member(&mut deflater, chunk);
                 assert_eq!(packed.len() > chunk.len(), stored, "{} {}", chunk.len(), packed.len());
             }
         }
@@ -289,7 +318,7 @@ mod tests {
     #[test]
     fn stored_members_unpack_with_another_reader_and_grow_by_little() {
         for chunk in [random(MEMBER_BYTES), photo_like(MEMBER_BYTES), random(MIN_RANDOM_BYTES)] {
-            let packed = Deflater::new(4).member(&chunk).unwrap();
+            let packed = member(&mut Deflater::new(4), &chunk);
             let n_more = packed.len().checked_sub(chunk.len()).unwrap();
             assert!(n_more * 1000 < chunk.len().max(32_768), "{n_more}");
             let mut unpacked = Vec::new();

@@ -1,10 +1,12 @@
-//! Prepares the process: resource limits, and checks of what the kernel must have.
+//! Prepares the process: resource limits, the allocator, and checks of what the kernel must have.
 
 use std::collections::hash_map::RandomState;
 use std::panic;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
+
+use crate::sandbox;
 
 /// Returns whether the kernel has openat2(2), Linux 5.6.
 fn has_openat2() -> bool {
@@ -46,6 +48,7 @@ pub(super) fn prepare() -> Result<(), &'static str> {
                     same container image)",
         );
     }
+    sandbox::return_large_blocks();
     let files = getrlimit(Resource::Nofile);
     if files.current != files.maximum {
         // If it is refused, the limit remains.

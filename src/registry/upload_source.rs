@@ -135,7 +135,9 @@ pub(super) struct BufferedStream<'a> {
 impl<'a> BufferedStream<'a> {
     pub(super) fn new(reader: &'a mut dyn Read, progress: &'a (dyn Fn(u64) + Sync)) -> Self {
         let progress = ProgressCounter { reported: 0, report: progress };
-        Self { reader, window: VecDeque::new(), end: 0, position: 0, progress }
+        // A deque that grows by itself takes twice its length, and in time uses all of that.
+        let window = VecDeque::with_capacity(WINDOW_BYTES + PIECE_BYTES);
+        Self { reader, window, end: 0, position: 0, progress }
     }
 
     /// Returns the number of bytes that are buffered but not read yet.

@@ -80,5 +80,6 @@ pub use spec::{
     Output, Resource, RunSpec, Streams, User,
 };
 pub use streams::AttachOptions;
+pub use sys::allocator::return_large_blocks;
 pub use trial::try_step;
 pub use user_namespace::{Entered, enter_user_namespace, in_user_namespace};

@@ -1,5 +1,5 @@
-//! Two hundred pulls and two hundred pushes through a bad network: each ends in a correct image, or
-//! in an error that leaves the store intact.
+//! Two hundred pulls, two hundred pushes and forty builds that push through a bad network: each ends in a
+//! correct image, or in an error that leaves the store intact.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -28,6 +28,7 @@ use rbuild::registry::{Client, Options, RegistryError};
 use rbuild::store::{LayerOptions, LayerSource, OpenOptions, Store};
 
 use crate::support::certificates::TokenServer;
+use crate::support::env::{Done, Env};
 use crate::support::image::{Fixture, file, jobs};
 use crate::support::proxy::{Fault, Head, Proxy};
 use crate::support::registry::{self, DockerRegistry};
@@ -429,4 +430,67 @@ fn streams_through_a_bad_network_arrive_or_say_why() {
     let text = format!("100 streams: {kinds:?}\nfaults: {faults:?}\n");
     std::io::stderr().write_all(text.as_bytes()).unwrap();
     assert!(kinds["ok"] >= 75, "{kinds:?}");
+}
+
+/// Number of builds that push.
+const N_BUILDS: usize = 40;
+/// Larger than the layers that are compressed before they go up.
+const STREAMED_BYTES: usize = 9_000_000;
+
+/// Builds and pushes an image of three layers, which go up while later steps run.
+fn build(env: &Env, run: usize, store: &str, name: &str) -> Done {
+    let dockerfile = format!("context/Dockerfile.{run}");
+    let common = ["build", "context", "-f", &dockerfile, "--reproducible", "--progress=plain"];
+    let args = [&common[..], &["-t", name, "--push"]].concat();
+    Done::of(env.command_in(store, &args).output().unwrap())
+}
+
+/// Builds through the proxy, and then without it in another store. Returns the result of the first build.
+fn build_and_compare(env: &Env, run: usize, proxy: &str, registry: &str) -> String {
+    let n_bytes = if run % 4 == 0 { STREAMED_BYTES } else { 90_000 };
+    env.write(&format!("file{run}"), noise(&run.to_string(), n_bytes));
+    let dockerfile = format!(
+        "FROM base:1\nCOPY file{run} /\nRUN echo {run} > /second && sleep 0.2\n\
+         RUN sleep 0.2 && cat /second > /third\n"
+    );
+    env.write(&format!("Dockerfile.{run}"), dockerfile);
+    let built = build(env, run, "store", &format!("{proxy}/built/{run}:1"));
+    build(env, run, "other", &format!("{registry}/right/{run}:1")).ok();
+    let name = |top: &str| format!("{registry}/{top}/{run}:1").parse::<Reference>().unwrap();
+    let want = client().digest(&name("right")).unwrap();
+    if built.code != Some(0) {
+        built.fails(3, &["error: ", proxy]);
+        // The answer to the last request may have been lost.
+        let left = client().digest(&name("built"));
+        assert!(left.is_err() || left.is_ok_and(|digest| digest == want), "{}", built.stderr);
+        return "failed".to_owned();
+    }
+    check_pushed(&client(), &name("built"), want);
+    "ok".to_owned()
+}
+
+#[test]
+fn builds_that_push_through_a_bad_network_push_the_right_image_or_say_why() {
+    let started = Instant::now();
+    let registry = DockerRegistry::open();
+    let weather = Weather::new("builds");
+    let plan = Arc::clone(&weather);
+    let proxy = Proxy::new(registry.host(), move |head| plan.fault(head));
+    let env = Env::new();
+    env.base();
+    env.base_in("other");
+    weather.set(true);
+    let runs: Vec<usize> = (0..N_BUILDS).collect();
+    let ended = pool::map_in_order(&runs, jobs(4), |run| {
+        build_and_compare(&env, *run, &proxy.host(), registry.host())
+    });
+    let ended = count(ended.into_iter());
+    let faults = proxy.log().into_iter().filter(|(_, fault)| *fault != Fault::None);
+    let faults = count(faults.map(|(_, fault)| fault.kind()));
+    let took = started.elapsed().as_secs_f64();
+    let text = format!("{N_BUILDS} builds: {ended:?}\nfaults: {faults:?}\n{took:.1} s\n");
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
+    assert!(ended["ok"] >= N_BUILDS / 2, "{ended:?}");
+    let streams = proxy.lines().into_iter().filter(|line| line.starts_with("PATCH "));
+    assert!(streams.count() >= N_BUILDS / 4);
 }

@@ -49,6 +49,7 @@ mod isolation;
 mod isolation_fences;
 mod isolation_kills;
 mod language;
+mod large_caches;
 mod launcher;
 mod layering;
 mod lazy;

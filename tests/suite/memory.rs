@@ -6,10 +6,13 @@
 )]
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rbuild::oci::Digest;
+
 use crate::support::env::Env;
+use crate::support::registry::DockerRegistry;
 
 const N_FILES: u64 = 50_000;
 
@@ -25,7 +28,11 @@ fn peak_of_build(env: &Env) -> u64 {
 
 /// Builds the context. Returns the peak memory of rbuild, in bytes.
 pub(crate) fn peak(env: &Env) -> u64 {
-    let mut command = env.command(&["build", "context"]);
+    peak_of(env.command(&["build", "context"]))
+}
+
+/// Runs rbuild. Returns its peak memory, in bytes.
+fn peak_of(mut command: Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut peak = 0;
     let status = loop {
@@ -69,5 +76,48 @@ fn a_file_of_the_context_takes_little_memory() {
         let each = (peak_of_build(&env) - with_one) / N_FILES;
         assert!(each > 50, "{what}: {each} bytes a file are too few to be true");
         assert!(each <= MAX_BYTES_A_FILE, "{what}: {each} bytes a file");
+    }
+}
+
+/// Size of a large layer.
+const LAYER_BYTES: usize = 60_000_000;
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Returns bytes that gzip cannot shrink, or hexadecimal digits, which it halves.
+fn large(seed: u8, is_random: bool) -> Vec<u8> {
+    let block = |number: u64| {
+        let digest = Digest::of(&[&[seed][..], &number.to_le_bytes()].concat());
+        if is_random { digest.as_bytes().to_vec() } else { digest.hex().into_bytes() }
+    };
+    (0..).flat_map(block).take(LAYER_BYTES).collect()
+}
+
+#[test]
+fn large_layers_are_pushed_and_pulled_in_little_memory() {
+    let registry = DockerRegistry::open();
+    let env = Env::new();
+    env.base();
+    let name = format!("{}/large:1", registry.host());
+    for (seed, is_random) in [(1, true), (2, false), (3, true)] {
+        env.write(&format!("file{seed}"), large(seed, is_random));
+    }
+    env.write(
+        "Dockerfile",
+        "FROM base:1\nCOPY file1 /\nCOPY file2 /\nCOPY file3 /\n\
+         RUN head -c 60000000 /dev/urandom > /file4\n",
+    );
+    // Threads compress; more of them take more memory.
+    let push = ["build", "context", "--jobs", "4", "-t", &name, "--push"];
+    let pushed = peak_of(env.command(&push));
+    std::fs::remove_dir_all(env.path("store")).unwrap();
+    std::fs::remove_dir_all(env.path("context")).unwrap();
+    let n_large = registry.blobs().values().filter(|n_bytes| **n_bytes > 16 << 20).count();
+    assert_eq!(n_large, 4, "each is pulled in ranges");
+
+    env.write("Dockerfile", format!("FROM {name}\nRUN test -s /file1 && test -s /file4\n"));
+    let pulled = peak_of(env.command(&["build", "context", "--jobs", "4"]));
+    for (what, peak) in [("push", pushed), ("pull", pulled)] {
+        assert!(peak <= MAX_BYTES, "{what}: {peak} bytes");
+        assert!(peak > MAX_BYTES / 8, "{what}: {peak} bytes are too few to be true");
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod byte_counter;
+pub(crate) mod cache;
 pub(crate) mod certificates;
 pub(crate) mod container;
 pub(crate) mod earley;

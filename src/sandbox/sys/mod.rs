@@ -1,9 +1,10 @@
-//! The system calls that rustix does not offer: the only unsafe code of rbuild.
+//! The system calls, and functions of the C library, that rustix does not offer: the only unsafe code of rbuild.
 //!
 //! Each function is one operation with a safe interface. Functions that run between clone and exec
 //! allocate nothing, take no lock and cannot panic; their documentation says so (signal-safety(7)).
 #![allow(unsafe_code, reason = "rustix has no safe interface for these calls")]
 
+pub(super) mod allocator;
 pub(super) mod clone;
 pub(super) mod descriptors;
 pub(super) mod exec;
