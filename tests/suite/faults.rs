@@ -447,7 +447,7 @@ fn build(env: &Env, run: usize, store: &str, name: &str) -> Done {
 
 /// Builds through the proxy, and then without it in another store. Returns the result of the first build.
 fn build_and_compare(env: &Env, run: usize, proxy: &str, registry: &str) -> String {
-    let n_bytes = if run % 4 == 0 { STREAMED_BYTES } else { 90_000 };
+    let n_bytes = if run.is_multiple_of(4) { STREAMED_BYTES } else { 90_000 };
     env.write(&format!("file{run}"), noise(&run.to_string(), n_bytes));
     let dockerfile = format!(
         "FROM base:1\nCOPY file{run} /\nRUN echo {run} > /second && sleep 0.2\n\

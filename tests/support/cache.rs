@@ -1,11 +1,18 @@
 //! A build cache in a registry, which tests read, change and write.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests panic on failure")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests write files and panic on failure"
+)]
 
+use std::fs;
 use std::io::{self, Cursor, Read};
+use std::path::Path;
 
-use rbuild::oci::{Descriptor, MediaType, Reference};
+use rbuild::oci::{Descriptor, Digest, MediaType, Reference};
 use rbuild::registry::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::registry::client;
 
@@ -22,11 +29,30 @@ impl RegistryCache {
         let (client, name): (Client, Reference) = (client(), name.parse().unwrap());
         let fetched = client.manifest(&name).unwrap();
         let manifest: Value = serde_json::from_slice(&fetched.bytes).unwrap();
-        let config: Descriptor = serde_json::from_value(manifest["config"].clone()).unwrap();
-        let mut bytes = Vec::new();
-        client.pull_blob(&name, &config, &mut bytes, &|_| ()).unwrap();
+        let bytes = pulled(&client, &name, &manifest["config"]);
         let document = serde_json::from_slice(&bytes).unwrap();
         Self { client, name, manifest, document }
+    }
+
+    /// Writes the cache as it was last written to the registry into a directory, under the tag `latest`.
+    pub(crate) fn write_directory(&self, directory: &Path) {
+        let blobs = directory.join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        let manifest = serde_json::to_vec(&self.manifest).unwrap();
+        let listings = self.document["listings"].as_array().unwrap().iter();
+        let listings = listings.map(|listing| &listing["blob"]).filter(|blob| blob.is_object());
+        let layers = self.manifest["layers"].as_array().unwrap().iter();
+        for blob in layers.chain(listings).chain([&self.manifest["config"]]) {
+            let hex = blob["digest"].as_str().unwrap().trim_start_matches("sha256:");
+            fs::write(blobs.join(hex), pulled(&self.client, &self.name, blob)).unwrap();
+        }
+        fs::write(blobs.join(Digest::of(&manifest).hex()), &manifest).unwrap();
+        let media_type = MediaType::from(self.manifest["mediaType"].as_str().unwrap().to_owned());
+        let mut entry = serde_json::to_value(Descriptor::of(media_type, &manifest)).unwrap();
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
+        let index = json!({"schemaVersion": 2, "manifests": [entry]});
+        fs::write(directory.join("index.json"), index.to_string()).unwrap();
+        fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     }
 
     /// Returns the entries of a list of the document.
@@ -58,4 +84,11 @@ impl RegistryCache {
         let name: Reference = format!("{}:{tag}", self.name.name()).parse().unwrap();
         self.client.push_manifest(&name, &media_type, &manifest).unwrap();
     }
+}
+
+fn pulled(client: &Client, name: &Reference, blob: &Value) -> Vec<u8> {
+    let blob: Descriptor = serde_json::from_value(blob.clone()).unwrap();
+    let mut bytes = Vec::new();
+    client.pull_blob(name, &blob, &mut bytes, &|_| ()).unwrap();
+    bytes
 }
