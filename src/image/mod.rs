@@ -102,6 +102,9 @@ pub struct ExportOptions {
     /// Names in registries whose indexes must not lose platforms to the images: a push checks them before it
     /// sends a manifest.
     pub guarded_names: Vec<Reference>,
+    /// True if an image is not pushed again whose tag the registry has just shown. Its layers are then not
+    /// asked for.
+    pub trusts_tag: bool,
     /// True if files go into one directory for each platform. `None`: only with an index.
     pub split: Option<bool>,
     /// True if a directory gets devices, set-user-ID bits and file capabilities.
@@ -126,6 +129,7 @@ impl ExportOptions {
             annotations: Vec::new(),
             by_digest: false,
             guarded_names: Vec::new(),
+            trusts_tag: false,
             split: None,
             keeps_special: false,
         }

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use crate::pool;
-use crate::registry::{Client, RegistryError, SeenTag};
+use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store};
 
 use super::documents::{
@@ -257,11 +257,9 @@ impl<'a> Pusher<'a> {
 
     /// Returns the digest of the image's manifest if the registry has just shown it under the tag.
     fn tagged(&self, image: &Image) -> Result<Option<Digest>> {
-        let seen = self.registry.seen_tag(self.name).filter(SeenTag::is_recent);
-        let Some(seen) = seen.and_then(|seen| seen.digest).filter(|_| !self.options.by_digest)
-        else {
-            return Ok(None);
-        };
+        let is_wanted = self.options.trusts_tag && !self.options.by_digest;
+        let seen = self.registry.seen_tag(self.name).filter(|seen| is_wanted && seen.is_recent());
+        let Some(seen) = seen.and_then(|seen| seen.digest) else { return Ok(None) };
         let layers = image.layers().iter().map(|layer| self.known_blob(layer));
         let Some(layers) = layers.collect::<Result<Option<Vec<_>>>>()? else { return Ok(None) };
         let digest = PackedImage::new(image, layers, self.options).digest();

@@ -38,6 +38,7 @@ fn options() -> ExportOptions {
         annotations: Vec::new(),
         by_digest: false,
         guarded_names: Vec::new(),
+        trusts_tag: false,
         split: None,
         keeps_special: false,
     }

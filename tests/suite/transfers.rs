@@ -133,6 +133,13 @@ fn tag_that_moved_gets_the_image_again() {
     let (_, unchanged) = scene.job("unchanged");
     assert_eq!(unchanged.count("PUT /v2/app/manifests/1"), 1, "{:#?}", unchanged.counts);
     assert_eq!(digest(), cold);
+
+    // A push by itself asks for each layer, so that it can repair a registry.
+    let before = scene.proxy.lines().len();
+    Done::of(scene.env.command_in("unchanged", &["push", &name]).output().unwrap()).ok();
+    let lines = scene.proxy.lines().split_off(before);
+    let asked = lines.iter().filter(|line| line.starts_with("HEAD /v2/app/blobs/")).count();
+    assert_eq!(asked, 7, "six layers and the config: {lines:?}");
 }
 
 #[test]

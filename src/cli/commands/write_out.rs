@@ -98,6 +98,7 @@ impl OutputWriter<'_> {
             by_digest: output.by_digest,
             // The index may have changed since the check before the first step.
             guarded_names: self.options.guarded_names.clone(),
+            trusts_tag: true,
             split: output.split,
             keeps_special: self.outputs.keeps_special,
         }
