@@ -76,7 +76,7 @@ impl<W: Write> GzipWriter<W> {
                 self.out.write_all(&self.member.packed)
             }
             GzipWorkers::Threads { jobs, n_threads } => {
-                let most_pending = *n_threads * 2;
+                let most_pending = *n_threads + 1;
                 let (reply, packed) = sync_channel(1);
                 let next = self.spare.take().unwrap_or_else(Member::new);
                 let member = std::mem::replace(&mut self.member, next);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -24,6 +25,10 @@ use super::layer_stream::{LayerStream, WantedReader};
 /// Number of threads that upload layers: a small layer does not wait for a large one.
 const UPLOADS_AT_ONCE: usize = 2;
 
+/// Maximum number of threads that compress one layer. A layer may be compressed for each upload and one more
+/// while it is hashed, and each thread takes 2 MiB.
+const PACKING_THREADS: NonZeroUsize = NonZeroUsize::new(3).expect("it is not 0");
+
 /// Compresses and uploads layers.
 #[derive(Debug)]
 pub(in crate::executor) struct PackAhead {
@@ -31,7 +36,8 @@ pub(in crate::executor) struct PackAhead {
     uploads: Vec<LayerUpload>,
     /// True once an upload has failed. The output that needs the layer tries again, and can explain it.
     upload_failed: AtomicBool,
-    jobs: std::num::NonZeroUsize,
+    /// Number of threads that compress one layer.
+    jobs: NonZeroUsize,
     /// The stages whose layers are in the images.
     stages: BTreeSet<usize>,
     queue: Mutex<PackQueue>,
@@ -89,7 +95,7 @@ impl PackAhead {
             packings,
             uploads,
             upload_failed: AtomicBool::new(false),
-            jobs: options.jobs,
+            jobs: options.jobs.min(PACKING_THREADS),
             stages: stages_of_images(plan),
             queue: Mutex::default(),
             changed: Condvar::new(),
