@@ -85,13 +85,15 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// Returns the short name that users write, without `docker.io/library/` (docker's "familiar
-    /// name").
+    /// Returns the short name that users write, without `docker.io/library/` where that means the same
+    /// (docker's "familiar name").
     #[must_use]
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        let hub = full.strip_prefix("docker.io/");
-        let short = hub.map(|path| path.strip_prefix("library/").unwrap_or(path));
+        let path = full.strip_prefix("docker.io/");
+        let official = full.strip_prefix("docker.io/library/");
+        let same = |short: &&str| short.parse::<Self>().as_ref() == Ok(self);
+        let short = [official, path].into_iter().flatten().find(same);
         short.map_or(full.clone(), str::to_owned)
     }
 }
@@ -253,6 +255,23 @@ mod tests {
             (&format!("x:t@{digest}"), format!("docker.io/library/x:t@{digest}")),
         ] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn familiar_names_mean_the_same() {
+        for (text, want) in [
+            ("docker.io/library/busybox", "busybox:latest"),
+            ("docker.io/bitnami/redis:7", "bitnami/redis:7"),
+            ("docker.io/library/a/b", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest"),
+            ("docker.io/library/a.b/c", "library/a.b/c:latest"),
+            ("docker.io/localhost/c", "docker.io/localhost/c:latest"),
+            ("ghcr.io/a/b", "ghcr.io/a/b:latest"),
+        ] {
+            let name: Reference = text.parse().unwrap();
+            assert_eq!(name.familiar(), want);
+            assert_eq!(want.parse(), Ok(name));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fs;
 use std::io::{self, Cursor};
+use std::panic;
 use std::path::{Path, PathBuf};
 
 use rbuild::archive::{self, ArchiveBounds, PackedListing, TarReader};
@@ -14,9 +15,14 @@ use rbuild::dockerfile::syntax;
 use rbuild::oci::{DiffId, Digest, ImageConfig, ManifestOrIndex, Platform, Reference};
 use rbuild::plan::{Images, plan};
 
-use crate::support::probe;
+use crate::support::generate::Random;
+use crate::support::mutate::damaged;
+use crate::support::{probe, seeds};
 
 type Probe = fn(&[u8]);
+
+/// Of each target.
+const DAMAGED_SEEDS: usize = 5_000;
 
 const TARGETS: [(&str, Probe); 12] = [
     ("accounts", probe::accounts::probe),
@@ -41,6 +47,37 @@ fn kept_inputs_break_nothing() {
     for (target, probe) in TARGETS {
         for name in names(&directory().join(target)) {
             probe(&input(target, &name));
+        }
+    }
+}
+
+#[test]
+fn every_target_has_a_program() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let text = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+    let (manifest, run) = (text("Cargo.toml"), text("run"));
+    for (target, _) in TARGETS {
+        let probe = format!("#[path = \"../support/probe/{target}.rs\"]\nmod probe;");
+        assert!(text(&format!("{target}.rs")).contains(&probe), "{target}");
+        assert!(manifest.contains(&format!("name = \"{target}\"\npath = \"{target}.rs\"")));
+        assert!(run.contains(&format!("[{target}]=")), "{target}");
+    }
+}
+
+/// What fuzzing would find first.
+#[test]
+fn damaged_seeds_break_nothing() {
+    let by_target = seeds::by_target();
+    assert_eq!(by_target.keys().copied().collect::<Vec<_>>(), TARGETS.map(|(target, _)| target));
+    for (target, probe) in TARGETS {
+        let seeds = &by_target[target];
+        let inputs: Vec<&[u8]> = seeds.inputs.iter().map(Vec::as_slice).collect();
+        let words: Vec<&[u8]> = seeds.dictionary.iter().map(String::as_bytes).collect();
+        let mut random = Random(1);
+        for _ in 0..DAMAGED_SEEDS {
+            let input = damaged(inputs[random.below(inputs.len())], &words, &mut random);
+            let passed = panic::catch_unwind(|| probe(&input));
+            assert!(passed.is_ok(), "{target}: b\"{}\"", input.escape_ascii());
         }
     }
 }
@@ -143,10 +180,12 @@ fn hostile_documents_and_names_are_refused_with_a_reason() {
         assert_eq!(said, format!("the manifest is not valid: {want}"), "{name}");
         assert!(ImageConfig::parse(&bytes).is_err(), "{name}");
     }
-    for name in names(&directory().join("reference")) {
-        let text = String::from_utf8(input("reference", &name)).unwrap();
+    for name in ["255-bytes-without-host", "256-bytes", "only-separators"] {
+        let text = String::from_utf8(input("reference", name)).unwrap();
         assert!(text.parse::<Reference>().is_err(), "{name}");
     }
+    let text = String::from_utf8(input("reference", "path-that-looks-like-a-host")).unwrap();
+    assert_eq!(text.parse::<Reference>().unwrap().familiar(), format!("{text}:latest"));
     let text = String::from_utf8(input("ignore", "bad-ranges")).unwrap();
     let said = parse_ignore(&text).unwrap_err().to_string();
     assert_eq!(said, "line 4: `\\` is not a pattern: `\\` at the end escapes nothing");

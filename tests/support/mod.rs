@@ -21,6 +21,7 @@ pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod s3;
 pub(crate) mod sandbox;
+pub(crate) mod seeds;
 pub(crate) mod source;
 pub(crate) mod terminals;
 pub(crate) mod tmux;

@@ -1,4 +1,4 @@
-//! Mutates sentences: bytes, words and lines.
+//! Mutates sentences (bytes, words and lines) and documents of any bytes.
 #![expect(clippy::indexing_slicing, reason = "tests panic on failure")]
 
 use super::generate::Random;
@@ -40,4 +40,29 @@ fn in_bytes(text: &str, bytes: &[u8], random: &mut Random) -> String {
         _ => text.truncate(at.max(text.len() / 2)),
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Returns `bytes` with one to four changes, some of which put in one of `words`.
+pub(crate) fn damaged(bytes: &[u8], words: &[&[u8]], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=random.below(4) {
+        let start = random.below(bytes.len() + 1);
+        let end = start + random.below((bytes.len() - start).min(64) + 1);
+        let piece = bytes[start..end].to_vec();
+        match random.below(6) {
+            0 => drop(bytes.drain(start..end)),
+            1 => drop(bytes.splice(end..end, piece)),
+            2 if !words.is_empty() => {
+                let word = words[random.below(words.len())];
+                drop(bytes.splice(start..end, word.iter().copied()));
+            }
+            3 => bytes.truncate(end.max(bytes.len() / 2)),
+            4 if start < bytes.len() => bytes[start] ^= 1 << random.below(8),
+            _ if start < bytes.len() => {
+                bytes[start] = [0, 0x7f, 0x80, 0xff, b'\n'][random.below(5)];
+            }
+            _ => bytes.push(b' '),
+        }
+    }
+    bytes
 }
