@@ -8,6 +8,7 @@
 //! - `records`: the build event, and the records of builds in the store
 //! - `html_report`: the page of `--report`
 //! - `debug_session`: shells and commands in a step's root file system
+//! - `defaults`: variables that stand for options
 //! - `images`: images of the store, as lists and comparisons show them
 //! - `display`: text for terminals, tables, standard output
 
@@ -15,6 +16,7 @@ mod args;
 mod commands;
 mod debug_log;
 mod debug_session;
+mod defaults;
 mod display;
 mod environment;
 mod error;
@@ -65,7 +67,7 @@ fn run_arguments() -> Exit {
         return result
             .map_or_else(|error| failed(&error, is_json, &environment), |()| Exit::Success);
     }
-    let arguments = match args::parse(words) {
+    let mut arguments = match args::parse(words) {
         Ok(arguments) => arguments,
         Err(error) if is_json && error.use_stderr() => {
             let error = CliError::new(error.render().to_string(), Exit::Usage);
@@ -73,6 +75,11 @@ fn run_arguments() -> Exit {
         }
         Err(error) => return stderr::usage(&error, environment.colour),
     };
+    if let Some(build) = arguments.command.build_args()
+        && let Err(error) = defaults::apply(build, &environment)
+    {
+        return failed(&error, is_json, &environment);
+    }
     environment.registry_flags = arguments.global.registries.clone();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
         let text =

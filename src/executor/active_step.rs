@@ -69,6 +69,8 @@ pub(in crate::executor) struct ActiveStep {
     /// Name in logs, as in `[build 2/5] RUN make`.
     pub(in crate::executor) name: String,
     place: Option<StepPlace>,
+    /// True if its cache mounts begin empty, as with `--no-cache`.
+    pub(in crate::executor) is_uncached: bool,
     started: Instant,
     /// Time that other steps account for: those that pull and unpack base images.
     left_out: Mutex<Duration>,
@@ -76,7 +78,14 @@ pub(in crate::executor) struct ActiveStep {
 
 impl ActiveStep {
     fn new(id: StepId, name: String, place: Option<StepPlace>) -> Self {
-        Self { id, name, place, started: Instant::now(), left_out: Mutex::default() }
+        let (started, left_out) = (Instant::now(), Mutex::default());
+        Self { id, name, place, is_uncached: false, started, left_out }
+    }
+
+    /// Returns the step of a stage that may be uncached.
+    pub(in crate::executor) const fn of_stage(mut self, is_uncached: bool) -> Self {
+        self.is_uncached = is_uncached;
+        self
     }
 
     /// Returns `build:2` for `[build 2/5] RUN make`, or `#7` for a step that is not an instruction.

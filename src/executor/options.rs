@@ -67,8 +67,6 @@ pub struct BuildOptions {
     pub cache_from: Vec<CacheFrom>,
     /// Caches to export to after the build.
     pub cache_to: Vec<CacheTo>,
-    /// True to ignore earlier results.
-    pub no_cache: bool,
     /// True to return the rootfs of a failed RUN for a debug session.
     pub keep_failed: bool,
     /// True to ask registries even for images that are in the store.

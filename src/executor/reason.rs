@@ -8,6 +8,8 @@ use crate::tree::Change;
 pub enum Reason {
     /// `--no-cache` forbids the lookup.
     NotAsked,
+    /// `--no-cache-filter` forbids the lookup for this stage.
+    StageNotAsked,
     /// The store has no similar step.
     New,
     /// The step was executed before, but the store no longer has its layer.

@@ -71,6 +71,8 @@ pub struct Request {
     pub allow_host_network: bool,
     /// True if `--allow security.insecure` is given.
     pub allow_insecure: bool,
+    /// Stages whose steps are executed even if their results are known.
+    pub uncached: Uncached,
     /// Hosts and limits of all RUN steps.
     pub run: RunSettings,
     /// Named contexts of `--build-context`.
@@ -85,6 +87,30 @@ impl Request {
             target: self.target.as_deref(),
             platform,
             build_platform: &self.build_platform,
+        }
+    }
+}
+
+/// Stages whose earlier results are not used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Uncached {
+    /// No stage.
+    #[default]
+    None,
+    /// Stages of these names (`AS NAME`, or `stage-N`), case-insensitively, as in BuildKit.
+    Stages(Vec<String>),
+    /// All stages.
+    All,
+}
+
+impl Uncached {
+    /// Returns whether the stage of this name is one of them.
+    #[must_use]
+    pub fn has(&self, stage: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Stages(names) => names.iter().any(|name| name.eq_ignore_ascii_case(stage)),
+            Self::All => true,
         }
     }
 }

@@ -312,6 +312,7 @@ mod tests {
             network: crate::plan::Network::Host,
             allow_host_network: false,
             allow_insecure: false,
+            uncached: crate::plan::Uncached::None,
             run: crate::plan::RunSettings::default(),
         };
         let text = format!("FROM scratch AS one\nFROM scratch\nWORKDIR /w\n{lines}\n");

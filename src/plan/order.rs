@@ -97,6 +97,7 @@ mod tests {
             network: Network::Host,
             allow_host_network: false,
             allow_insecure: false,
+            uncached: crate::plan::Uncached::None,
             run: RunSettings::default(),
         };
         match plan(&syntax::parse(text).0, &request, &Images::new()) {

@@ -382,7 +382,8 @@ impl<'a> Planner<'a> {
         }
         let name = stage.name().unwrap_or_else(|| format!("stage-{at}"));
         let config = state.config.clone();
-        let stage = PlannedStage { name, base, span: stage.span, steps, config };
+        let is_uncached = self.request.uncached.has(&name);
+        let stage = PlannedStage { name, base, span: stage.span, is_uncached, steps, config };
         Some((self.planned.add(stage, self.platform), state))
     }
 }

@@ -36,6 +36,8 @@ pub struct PlannedStage {
     pub base: Base,
     /// Span of its FROM.
     pub span: Span,
+    /// True if its steps are executed even if their results are known.
+    pub is_uncached: bool,
     /// Steps in order, one for each instruction.
     pub steps: Vec<Step>,
     /// The config after the last step; `rootfs`, `history` and `created` are still the base

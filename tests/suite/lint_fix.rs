@@ -20,7 +20,7 @@ use rbuild::dockerfile::ir;
 use rbuild::dockerfile::lint::{self, FixedFile, LintOptions, RuleSelection};
 use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
-use rbuild::plan::{self, BaseImage, Images, Outcome, Request};
+use rbuild::plan::{self, BaseImage, Images, Outcome, Request, Uncached};
 
 use crate::support::env::{Env, Who, as_root_and_as_user};
 use crate::support::sandbox::is_root;
@@ -59,6 +59,7 @@ fn planned(file: &ir::Dockerfile) -> Option<Vec<String>> {
         network: plan::Network::Host,
         allow_host_network: true,
         allow_insecure: true,
+        uncached: Uncached::None,
         run: plan::RunSettings::default(),
         contexts: plan::NamedContexts::default(),
     };

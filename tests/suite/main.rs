@@ -29,6 +29,7 @@ mod damage;
 mod debug_log;
 mod dependencies;
 mod diff;
+mod docker_options;
 mod documents;
 mod engine;
 mod enter;

@@ -31,8 +31,8 @@ fn bash_completes_commands_options_and_values() {
     for (words, want) in [
         (&["rbuild", "pru"][..], &["prune"][..]),
         (&["rbuild", "prune", "--dry"], &["--dry-run"]),
-        (&["rbuild", "build", "--no-c"], &["--no-cache"]),
-        (&["rbuild", "--no-c"], &["--no-cache"]),
+        (&["rbuild", "build", "--no-c"], &["--no-cache", "--no-cache-filter"]),
+        (&["rbuild", "--no-cache-"], &["--no-cache-filter"]),
         (&["rbuild", "completion", "z"], &["zsh"]),
     ] {
         assert_eq!(offered(&env, words), want, "{words:?}");

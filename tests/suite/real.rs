@@ -16,7 +16,7 @@ use rbuild::dockerfile::ir;
 use rbuild::dockerfile::lint::{self, LintOptions, RuleSelection};
 use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
-use rbuild::plan::{self, BaseImage, Images, Outcome, Plan, Request};
+use rbuild::plan::{self, BaseImage, Images, Outcome, Plan, Request, Uncached};
 
 use crate::support::env::{Env, Who, as_root_and_as_user};
 
@@ -148,6 +148,7 @@ fn planned(file: &ir::Dockerfile, platform: &Platform, case: &Path) -> Plan {
         network: plan::Network::Host,
         allow_host_network: false,
         allow_insecure: false,
+        uncached: Uncached::None,
         run: plan::RunSettings::default(),
         contexts: plan::NamedContexts::default(),
     };

@@ -128,7 +128,8 @@ impl Drop for Terminal<'_> {
         drop(command.arg("-S").arg(&self.socket).arg("kill-server").output());
         // The server confirms before it ends.
         let start = Instant::now();
-        let lives = || self.env.processes().iter().any(|process| process.contains("tmux"));
+        let socket = self.socket.to_str().unwrap();
+        let lives = || self.env.processes().iter().any(|process| process.contains(socket));
         while start.elapsed() < PATIENCE && lives() {
             sleep(Duration::from_millis(5));
         }

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use super::budget::{BudgetArgs, bytes};
 use super::call::{Call, Format, Inspection};
 use super::check::{CheckArgs, CheckedBases};
+use super::docker::DockerArgs;
 use super::heading::{CACHE, CHECKS, INPUTS, OUTPUT, REPRODUCIBLE, STEPS};
 use super::lock::LockOptions;
 use super::outputs::OutputArgs;
@@ -103,6 +104,11 @@ pub(crate) struct BuildArgs {
     /// Rebuild every step
     #[arg(long, help_heading = CACHE)]
     pub(crate) no_cache: bool,
+    /// Rebuild the steps of these stages
+    ///
+    /// Names as in `FROM … AS NAME`. Steps of other stages are cached.
+    #[arg(long, value_name = "STAGE[,…]", value_delimiter = ',', help_heading = CACHE)]
+    pub(crate) no_cache_filter: Vec<String>,
     /// Show why steps are not cached
     ///
     /// Names the file, the argument or the image that has changed.
@@ -212,11 +218,11 @@ pub(crate) struct BuildArgs {
         help_heading = CHECKS
     )]
     pub(crate) on_error: OnError,
-    /// Progress display: auto, tty, plain, json, quiet
+    /// Progress display: auto, tty, plain, json, quiet, none
     ///
     /// tty is a live view, plain prints lines, json one object a line
-    /// (docs/schemas/progress.schema.json), and quiet only errors. auto chooses what suits standard
-    /// error.
+    /// (docs/schemas/progress.schema.json), quiet only errors and the image id, and none only errors.
+    /// auto chooses what suits standard error [default: $BUILDKIT_PROGRESS, or auto].
     #[arg(
         long,
         value_enum,
@@ -240,6 +246,8 @@ pub(crate) struct BuildArgs {
     /// [default: one per processor]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = CHECKS)]
     pub(crate) jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) docker: DockerArgs,
 }
 
 /// Reads a number of at least 1.

@@ -36,7 +36,7 @@ pub(crate) struct EnterArgs {
 }
 
 /// Ids of options of a build that have no effect on `enter`.
-const OF_BUILD: [&str; 26] = [
+const OF_BUILD: [&str; 27] = [
     "tag",
     "label",
     "cache_to",
@@ -63,6 +63,7 @@ const OF_BUILD: [&str; 26] = [
     "reproducible",
     "locked",
     "no_cache",
+    "no_cache_filter",
 ];
 
 /// Hides the options that have no effect, and describes the context.
@@ -113,6 +114,7 @@ impl EnterArgs {
             (build.reproducible, "--reproducible"),
             (build.lock.locked, "--locked"),
             (build.no_cache, "--no-cache"),
+            (!build.no_cache_filter.is_empty(), "--no-cache-filter"),
         ];
         let of_context = [
             (!build.build_context.is_empty(), "--build-context"),

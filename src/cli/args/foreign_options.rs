@@ -8,7 +8,6 @@ type Row = (&'static [&'static str], &'static str);
 
 /// Options that have no effect here, and the reason.
 const UNNEEDED: &[Row] = &[
-    (&["--rm", "--force-rm"], "a build leaves no containers behind"),
     (&["--layers", "--cache"], "steps are always cached; `--no-cache` rebuilds all of them"),
     (&["--runtime", "--runtime-flag"], "RUN always runs in the sandbox of rbuild"),
     (
@@ -33,8 +32,6 @@ const UNNEEDED: &[Row] = &[
         &["--cache-copy-layers", "--cache-run-layers", "--compressed-caching", "--no-push-cache"],
         "every step is cached in the store; use --cache-to to share the cache",
     ),
-    (&["--compress"], "the context is read in place, and not sent to a daemon"),
-    (&["--builder"], "rbuild has no daemon"),
     (&["--disable-content-trust"], "digests are always checked"),
     (&["--stdin"], "RUN has no standard input"),
     (&["--no-prune"], "`rbuild rmi` removes names only"),
@@ -100,10 +97,7 @@ const RENAMED: &[Row] = &[
 
 /// Options without a counterpart, and the reason.
 const ABSENT: &[Row] = &[
-    (
-        &["--provenance", "--sbom", "--attest", "--sbom-output", "--sign-by"],
-        "rbuild does not create attestations or signatures; leave it out, also with `=false`",
-    ),
+    (&["--sbom-output", "--sign-by"], "rbuild does not create attestations or signatures"),
     (
         &["--squash", "--squash-all", "--single-snapshot"],
         "each step has a layer; copy from one stage to another for fewer",
@@ -134,7 +128,6 @@ const ABSENT: &[Row] = &[
         &["--env", "--unsetenv", "--unsetlabel", "--inherit-labels", "--from"],
         "use ENV, LABEL or FROM in the Dockerfile",
     ),
-    (&["--no-cache-filter"], "`--no-cache` rebuilds all steps"),
     (&["--policy", "--source-policy-file"], "`rbuild lock` pins what a build fetches"),
     (&["--userns", "--uts", "--ipc", "--pid", "--cgroupns"], "RUN has its own namespaces"),
     (
@@ -211,11 +204,8 @@ mod tests {
     #[test]
     fn error_names_what_rbuild_has() {
         for (typed, part) in [
-            ("--rm", "rbuild does not need `--rm`, leave it out"),
-            (
-                "--provenance=false",
-                "rbuild has no `--provenance`: rbuild does not create attestations",
-            ),
+            ("--stdin", "rbuild does not need `--stdin`, leave it out"),
+            ("--sign-by", "rbuild has no `--sign-by`: rbuild does not create attestations"),
             ("--insecure", "instead of `--insecure`, use: --registry HOST,insecure"),
             ("--layers", "rbuild does not need `--layers`"),
             ("-d", "-t NAME with --push"),

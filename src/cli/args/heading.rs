@@ -12,5 +12,7 @@ pub(crate) const STEPS: &str = "RUN steps";
 pub(crate) const REPRODUCIBLE: &str = "Reproducible builds";
 /// Checks of the Dockerfile, and what is shown during a build.
 pub(crate) const CHECKS: &str = "Checks and progress";
+/// Options of docker that change nothing.
+pub(crate) const DOCKER: &str = "Options of docker without effect";
 /// Options of every command.
 pub(crate) const GLOBAL: &str = "Global options";

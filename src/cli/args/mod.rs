@@ -10,6 +10,7 @@ pub(super) mod compression;
 pub(super) mod csv;
 pub(super) mod debug;
 pub(super) mod default_command;
+pub(super) mod docker;
 mod docker_commands;
 pub(super) mod enter;
 mod foreign_options;
@@ -169,6 +170,36 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Returns the options of a build, of the commands that have them.
+    pub(super) fn build_args(&mut self) -> Option<&mut BuildArgs> {
+        match self {
+            Self::Build(build) => Some(build),
+            Self::Lock(lock) => Some(&mut lock.build),
+            Self::Plan(plan) => Some(&mut plan.build),
+            Self::Enter(enter) => Some(&mut enter.build),
+            Self::Push(_)
+            | Self::Pull(_)
+            | Self::Login(_)
+            | Self::Logout(_)
+            | Self::Images(_)
+            | Self::Inspect(_)
+            | Self::Diff(_)
+            | Self::History(_)
+            | Self::Explain(_)
+            | Self::Tag(_)
+            | Self::Rmi(_)
+            | Self::Save(_)
+            | Self::Load(_)
+            | Self::Du(_)
+            | Self::Prune(_)
+            | Self::Store(_)
+            | Self::Doctor
+            | Self::Completion(_)
+            | Self::Man(_)
+            | Self::Version => None,
+        }
+    }
+
     /// Returns whether the command may send requests to a registry.
     pub(super) const fn asks_registries(&self) -> bool {
         !matches!(

@@ -15,4 +15,6 @@ pub(crate) enum Progress {
     Json,
     /// Nothing but errors and results
     Quiet,
+    /// Nothing but errors
+    None,
 }

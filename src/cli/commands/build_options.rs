@@ -14,7 +14,7 @@ use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
 use crate::executor::{BuildOptions, CacheLocation, CacheTo, Event, LayerUpload, Services};
 use crate::oci::Platform;
-use crate::plan::{NamedContexts, Network, Request};
+use crate::plan::{NamedContexts, Network, Request, Uncached};
 
 type Result<T> = std::result::Result<T, CliError>;
 
@@ -145,6 +145,11 @@ pub(super) fn request(
         contexts,
         allow_host_network: args.allow.contains(&Allow::NetworkHost),
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
+        uncached: match args.no_cache_filter.as_slice() {
+            _ if args.no_cache => Uncached::All,
+            [] => Uncached::None,
+            names => Uncached::Stages(names.to_vec()),
+        },
         run: run_options::settings(args)?,
     })
 }
@@ -185,7 +190,6 @@ pub(super) fn options(
             cache_options::from(text, &|name| environment.get(name).map(str::to_owned))
         })?,
         cache_to,
-        no_cache: args.no_cache,
         keep_failed: args.on_error == OnError::Shell,
         pull: args.pull,
         epoch_s,

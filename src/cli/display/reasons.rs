@@ -19,6 +19,7 @@ pub(crate) fn text(reason: &Reason) -> String {
 fn unredacted(reason: &Reason) -> String {
     match reason {
         Reason::NotAsked => "--no-cache was given".to_owned(),
+        Reason::StageNotAsked => "--no-cache-filter names its stage".to_owned(),
         Reason::New => NEW.to_owned(),
         Reason::Gone => "its layer is no longer in the store".to_owned(),
         Reason::Below { step } => format!("an earlier step was rebuilt: {step}"),

@@ -53,10 +53,17 @@ pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<Str
         known: &InputNames { words: names, is_open: named.contexts.is_open },
         why: "no FROM or --from of the Dockerfile names it",
     };
+    let stages = args.no_cache_filter.iter().map(|name| name.to_ascii_lowercase());
+    let stage = OptionKind {
+        flag: "--no-cache-filter",
+        known: &named.stages,
+        why: "the Dockerfile has no stage {}",
+    };
     let mut found: Vec<String> = arguments.filter_map(|name| argument.warning(name)).collect();
     found.extend(ids.filter_map(|id| secret.warning(id)));
     found.extend(agents.filter_map(|id| agent.warning(id)));
     found.extend(contexts.filter_map(|name| context.warning(&compared(name))));
+    found.extend(stages.filter_map(|name| stage.warning(&name)));
     found
 }
 

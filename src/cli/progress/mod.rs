@@ -96,7 +96,7 @@ fn display(style: Progress, started: Instant, environment: &Environment) -> Box<
     });
     let (messages, has_colours) = (environment.style(), environment.shows_colours);
     match (style, ci) {
-        (Progress::Quiet, ci) => Box::new(Quiet { ci, style: messages }),
+        (Progress::Quiet | Progress::None, ci) => Box::new(Quiet { ci, style: messages }),
         (Progress::Json, _) => Box::new(JsonSink::new(started, environment.now_s)),
         _ if style.is_live(environment) => {
             Box::new(Live::new(started, messages, environment.shows_unicode()))

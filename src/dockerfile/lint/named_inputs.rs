@@ -14,6 +14,8 @@ pub struct InputNames {
 /// The names that a Dockerfile uses for each kind of input.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamedInputs {
+    /// Names of its stages, `stage-N` for those without one.
+    pub stages: InputNames,
     /// Names of its ARGs.
     pub arguments: InputNames,
     /// Ids of secrets in mounts of RUN.
@@ -35,7 +37,8 @@ impl InputNames {
 #[must_use]
 pub fn named_inputs(file: &ir::Dockerfile) -> NamedInputs {
     let mut found = NamedInputs::default();
-    for stage in &file.stages {
+    for (at, stage) in file.stages.iter().enumerate() {
+        found.stages.add(&stage.name().unwrap_or_else(|| format!("stage-{at}")));
         found.contexts.add(&stage.from.image.value);
         if let Some((_, name)) = &stage.from.name {
             found.contexts.add(&name.value);

@@ -7,8 +7,8 @@ use crate::executor::inputs::image_table::ImageTable;
 use crate::executor::{BuildError, BuildOptions, Event, Reason, Services, StepId};
 use crate::oci::DiffId;
 use crate::plan::{
-    BASE, BELOW, Base, CacheKey, Component, Plan, closest_step, component_value, first_difference,
-    is_instruction_text,
+    BASE, BELOW, Base, CacheKey, Component, Plan, Uncached, closest_step, component_value,
+    first_difference, is_instruction_text,
 };
 use crate::pool;
 use crate::tree::{Change, LayerEntries, changes};
@@ -83,7 +83,7 @@ impl SimilarityFilter {
 #[derive(Debug)]
 pub(in crate::executor) struct Explainer<'a> {
     services: &'a Services<'a>,
-    no_cache: bool,
+    uncached: &'a Uncached,
     pub(super) plan: &'a Plan,
     images: &'a ImageTable,
     /// Latest first; read when the first step is not found.
@@ -97,13 +97,13 @@ pub(in crate::executor) struct Explainer<'a> {
 impl<'a> Explainer<'a> {
     pub(in crate::executor) const fn new(
         services: &'a Services<'a>,
-        options: &BuildOptions,
+        options: &'a BuildOptions,
         plan: &'a Plan,
         images: &'a ImageTable,
     ) -> Self {
         Self {
             services,
-            no_cache: options.no_cache,
+            uncached: &options.request.uncached,
             plan,
             images,
             earlier: OnceLock::new(),
@@ -167,10 +167,18 @@ impl<'a> Explainer<'a> {
         Ok(())
     }
 
+    /// Returns why a step of an uncached stage is not cached.
+    pub(in crate::executor) const fn not_asked(&self) -> Reason {
+        match self.uncached {
+            Uncached::All => Reason::NotAsked,
+            Uncached::Stages(_) | Uncached::None => Reason::StageNotAsked,
+        }
+    }
+
     /// Returns why a step that was not found is not cached.
     pub(in crate::executor) fn miss(&self, keys: &StepKeys) -> Result<Miss, BuildError> {
-        if self.no_cache {
-            return Ok(Miss::Explained(Reason::NotAsked));
+        if keys.is_uncached {
+            return Ok(Miss::Explained(self.not_asked()));
         }
         let earlier = self.earlier()?;
         if earlier.iter().any(|step| step.definition == keys.definition && !keys.is_fresh) {

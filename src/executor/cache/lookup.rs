@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
-use crate::executor::{BuildError, BuildOptions, Failure, Services, StepId};
+use crate::executor::{BuildError, Failure, Services, StepId};
 use crate::plan::{CacheKey, Component, OperationKey, redacted};
 use crate::pool;
 use crate::store::{StepRecord, StoreLock, StoredLayer};
@@ -22,7 +22,6 @@ type Result<T> = std::result::Result<T, Failure>;
 #[derive(Debug)]
 pub(in crate::executor) struct StepCache<'a> {
     services: &'a Services<'a>,
-    options: &'a BuildOptions,
     caches: &'a BuildCaches,
     pub(in crate::executor) explainer: Explainer<'a>,
     /// Steps of this build by definition. Equal steps of several stages are executed once.
@@ -60,11 +59,10 @@ fn without_password(part: &Component) -> Component {
 impl<'a> StepCache<'a> {
     pub(in crate::executor) const fn new(
         services: &'a Services<'a>,
-        options: &'a BuildOptions,
         caches: &'a BuildCaches,
         explainer: Explainer<'a>,
     ) -> Self {
-        Self { services, options, caches, explainer, finished: Mutex::new(BTreeMap::new()) }
+        Self { services, caches, explainer, finished: Mutex::new(BTreeMap::new()) }
     }
 
     /// Returns the keys of a step on top of `stack`.
@@ -87,7 +85,13 @@ impl<'a> StepCache<'a> {
             name: at.place(self.explainer.plan).to_string(),
             stage: at.stage,
             is_fresh: stack.is_fresh(),
+            is_uncached: self.is_uncached(at.stage),
         }
+    }
+
+    /// Returns whether the steps of a stage are executed even if their results are known.
+    pub(in crate::executor) fn is_uncached(&self, stage: usize) -> bool {
+        self.explainer.plan.stages.get(stage).is_some_and(|stage| stage.is_uncached)
     }
 
     fn finished(&self) -> MutexGuard<'_, BTreeMap<CacheKey, Stack>> {
@@ -146,14 +150,15 @@ impl<'a> StepCache<'a> {
         keys: &StepKeys,
         stack: &Stack,
     ) -> Result<Option<Stack>> {
-        if let Some(found) = self.find_by_definition(keys.definition, keys.is_fresh, stack)? {
+        let is_own = keys.is_fresh || keys.is_uncached;
+        if let Some(found) = self.find_by_definition(keys.definition, is_own, stack)? {
             return Ok(Some(found));
         }
         let store = self.services.store;
         let error = BuildError::from;
         // Only a record of the same operation can match by content. Without one there is no need to
         // wait for the parent's content.
-        if self.options.no_cache || !store.steps().has_operation(keys.operation).map_err(error)? {
+        if keys.is_uncached || !store.steps().has_operation(keys.operation).map_err(error)? {
             return Ok(None);
         }
         let content = keys.operation.on(stack.content()?);
@@ -170,18 +175,21 @@ impl<'a> StepCache<'a> {
         Ok(None)
     }
 
-    /// Looks a step up by its definition. If a layer below it is new (`is_fresh`), only steps of this
-    /// build count.
+    /// Looks a step up by its definition. Only steps of this build count if `is_own` is true: where a
+    /// layer below is new, or the stage is uncached.
     pub(in crate::executor) fn find_by_definition(
         &self,
         definition: CacheKey,
-        is_fresh: bool,
+        is_own: bool,
         stack: &Stack,
     ) -> Result<Option<Stack>> {
-        if let Some(finished) = self.finished().get(&definition) {
+        // An equal step of another stage may have been found and not executed.
+        if let Some(finished) =
+            self.finished().get(&definition).filter(|it| !is_own || it.is_fresh())
+        {
             return Ok(Some(finished.clone()));
         }
-        if self.options.no_cache || is_fresh {
+        if is_own {
             return Ok(None);
         }
         for hit in

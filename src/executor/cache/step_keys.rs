@@ -21,6 +21,8 @@ pub(in crate::executor) struct StepKeys {
     /// True if a layer that it is made from was made in this build: then the store's record of the same
     /// definition may be of other contents.
     pub(in crate::executor) is_fresh: bool,
+    /// True if the step is executed even if its result is known.
+    pub(in crate::executor) is_uncached: bool,
 }
 
 /// Returns the parts of a key and its parent as JSON, as the store keeps them.

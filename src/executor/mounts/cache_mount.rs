@@ -150,7 +150,7 @@ impl NeededCache<'_> {
     ) -> Result<CacheMount> {
         let mut is_reported = false;
         loop {
-            if let Some(taken) = self.try_take(state, key)? {
+            if let Some(taken) = self.try_take(state, active, key)? {
                 state.services.store.cache_mounts().note_id(key, self.id)?;
                 return Ok(taken);
             }
@@ -171,9 +171,14 @@ impl NeededCache<'_> {
         }
     }
 
-    fn try_take(&self, state: &BuildState<'_>, key: CacheKey) -> Result<Option<CacheMount>> {
+    fn try_take(
+        &self,
+        state: &BuildState<'_>,
+        active: &ActiveStep,
+        key: CacheKey,
+    ) -> Result<Option<CacheMount>> {
         let (store, usage) = (state.services.store, self.usage);
-        if !state.options.no_cache {
+        if !active.is_uncached {
             let request = CacheRequest { key, sharing: usage, reset: false };
             return store.cache_mounts().try_take(&request, &|| {
                 self.make(state, state.caches.mounts.restore(state.services, key)?)

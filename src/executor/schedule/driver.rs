@@ -365,6 +365,7 @@ impl<'a> Driver<'a> {
             state.stage(source)?;
         }
         let active = state.services.start_at(at.place(state.plan));
+        let active = active.of_stage(state.steps.is_uncached(at.stage));
         let made = match operation {
             Operation::Run(run) => self.run_step(scope, at, run, stack, &active),
             Operation::Copy(copy) => {

@@ -233,7 +233,7 @@ impl Forecaster<'_> {
         let similar = self.state.steps.explainer.similar(&keys)?;
         let took = similar.map(|similar| Duration::from_millis(similar.duration_ms));
         let status = match waits_for {
-            _ if self.state.options.no_cache => StepStatus::Runs(Reason::NotAsked),
+            _ if keys.is_uncached => StepStatus::Runs(self.state.steps.explainer.not_asked()),
             Some(after) if end.is_new || similar.is_none() => {
                 StepStatus::Runs(Reason::Below { step: after })
             }

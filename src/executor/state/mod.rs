@@ -69,7 +69,7 @@ impl<'a> BuildState<'a> {
             caches,
             plan,
             images,
-            steps: StepCache::new(services, options, caches, explainer),
+            steps: StepCache::new(services, caches, explainer),
             context_directories: ContextDirectories::default(),
             roots: RootDirectories::new(options.max_in_memory),
             emptied_caches: Mutex::default(),

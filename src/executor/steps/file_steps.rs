@@ -41,6 +41,7 @@ pub(in crate::executor) fn copy<'scope>(
     let is_fresh = stack.is_fresh() || source.as_ref().is_some_and(Stack::is_fresh);
     if let Some(definition) = by_source
         && !is_fresh
+        && !state.steps.is_uncached(at.stage)
         && let Some(found) = state.steps.find_by_definition(definition, is_fresh, stack)?
     {
         return Ok((found, Outcome::Cached));

@@ -8,7 +8,7 @@ use rbuild::dockerfile::lint::{self, LintOptions, RuleSelection};
 use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{
-    BaseImage, Images, NamedContexts, Network, Outcome, Request, RunSettings, plan,
+    BaseImage, Images, NamedContexts, Network, Outcome, Request, RunSettings, Uncached, plan,
 };
 
 /// Reads `bytes` as a Dockerfile.
@@ -107,6 +107,7 @@ pub(crate) fn request(platform: &Platform) -> Request {
         network: Network::None,
         allow_host_network: false,
         allow_insecure: false,
+        uncached: Uncached::None,
         run: RunSettings::default(),
         contexts: NamedContexts::default(),
     }

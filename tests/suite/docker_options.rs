@@ -1,0 +1,113 @@
+//! Options and variables of docker: command lines that are written for `docker buildx build` work.
+
+#![expect(clippy::disallowed_methods, reason = "tests read files as a user would")]
+
+use std::fs;
+
+use crate::support::env::Env;
+
+const TWO_STAGES: &str = "FROM base:1 AS first\n\
+                          RUN --mount=type=cache,target=/c ls /c > /seen && echo x > /c/x\n\
+                          FROM base:1\n\
+                          COPY --from=first /seen /seen\n\
+                          RUN cat /seen > /copied\n";
+
+fn env() -> Env {
+    let env = Env::new();
+    env.base();
+    env
+}
+
+#[test]
+fn options_without_effect_change_nothing() {
+    let env = env();
+    let dockerfile = "FROM base:1\nCOPY Dockerfile /\n";
+    let plain = env.build(dockerfile, &["-q", "--reproducible"]).ok().stdout;
+    let options = [
+        "--provenance=false",
+        "--sbom=false",
+        "--attest=type=provenance,disabled=true",
+        "--builder=default",
+        "--rm",
+        "--force-rm=true",
+        "--compress",
+    ];
+    let args = [&["-q", "--reproducible"], &options[..]].concat();
+    assert_eq!(env.build(dockerfile, &args).ok().stdout, plain);
+    for (option, part) in [
+        ("--provenance=true", "does not create attestations; only `false` is accepted"),
+        ("--sbom=generator=x", "does not create attestations; only `false` is accepted"),
+        ("--attest=type=sbom", "only `disabled=true` is accepted"),
+        ("--rm=perhaps", "must be true or false"),
+    ] {
+        env.build(dockerfile, &[option]).fails(2, &[option.split_once('=').unwrap().0, part]);
+    }
+}
+
+#[test]
+fn steps_of_a_filtered_stage_are_executed_and_others_are_cached() {
+    let env = env();
+    let ended = |args: &[&str], run: &str, copy: &str, last: &str| {
+        let args = [&["--progress=plain", "--explain", "-o", "out"], args].concat();
+        let done = env.build(TWO_STAGES, &args).ok();
+        done.ended(&[
+            &format!("RUN --mount=type=cache,target=/c ls /c > /seen && echo x > /c/x: {run}"),
+            &format!("COPY --from=first /seen /seen: {copy}"),
+            &format!("RUN cat /seen > /copied: {last}"),
+        ]);
+        // What the first stage saw in its cache mount.
+        assert_eq!(fs::read_to_string(env.path("out/copied")).unwrap(), "");
+        done.stderr
+    };
+    ended(&[], "DONE", "DONE", "DONE");
+    ended(&[], "CACHED", "CACHED", "CACHED");
+    // The cache mount begins empty, so the same file is made and the other stage is cached.
+    let stderr = ended(&["--no-cache-filter", "FIRST,other"], "DONE", "CACHED", "CACHED");
+    for part in [
+        "not cached: --no-cache-filter names its stage",
+        "--no-cache-filter other is unused: the Dockerfile has no stage other",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    ended(&["--no-cache-filter", "stage-1"], "CACHED", "DONE", "DONE");
+    // A plan says the same.
+    let plan = env.rbuild(&["plan", "context", "--no-cache-filter=first", "--json"]).ok().stdout;
+    assert!(plan.contains("--no-cache-filter names its stage"), "{plan}");
+}
+
+#[test]
+fn equal_steps_of_other_stages_stay_cached_beside_a_filtered_one() {
+    let env = env();
+    let dockerfile = "FROM base:1 AS a\nRUN cat /proc/sys/kernel/random/uuid > /id\n\
+                      FROM base:1 AS b\nRUN cat /proc/sys/kernel/random/uuid > /id\n\
+                      FROM scratch\nCOPY --from=a /id /a\nCOPY --from=b /id /b\n";
+    let ids = |args: &[&str]| {
+        env.build(dockerfile, &[&["-o", "out", "--jobs=1"], args].concat()).ok();
+        ["out/a", "out/b"].map(|name| fs::read_to_string(env.path(name)).unwrap())
+    };
+    let [a, b] = ids(&[]);
+    assert_eq!(a, b);
+    let [still, new] = ids(&["--no-cache-filter=b"]);
+    assert!(still == a && new != b, "{a} {b} {still} {new}");
+}
+
+#[test]
+fn variables_of_docker_stand_for_options() {
+    let mut env = env();
+    env.set("DOCKER_DEFAULT_PLATFORM", "linux/arm64");
+    let dockerfile = "FROM scratch\nCOPY Dockerfile /\n";
+    env.build(dockerfile, &["-t", "a:1"]).ok();
+    let shown = env.rbuild(&["inspect", "a:1", "--json"]).ok().stdout;
+    assert!(shown.contains("linux/arm64"), "{shown}");
+    env.build(dockerfile, &["-t", "b:1", "--platform", "linux/amd64"]).ok();
+    let shown = env.rbuild(&["inspect", "b:1", "--json"]).ok().stdout;
+    assert!(shown.contains("linux/amd64"), "{shown}");
+
+    env.set("BUILDKIT_PROGRESS", "none");
+    let done = env.build(dockerfile, &[]).ok();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+    assert!(env.build(dockerfile, &["-q"]).ok().stdout.starts_with("sha256:"));
+    assert!(env.build(dockerfile, &["--progress=plain"]).ok().stderr.contains("CACHED"));
+    env.set("BUILDKIT_PROGRESS", "loud");
+    env.build(dockerfile, &[]).fails(2, &["BUILDKIT_PROGRESS is `loud`, but must be auto"]);
+}
