@@ -7,6 +7,7 @@ use super::args::progress::Progress;
 use super::environment::Environment;
 use super::error::CliError;
 use super::exit::Exit;
+use crate::oci::Platform;
 
 /// Sets options that were not given: `--platform` to `DOCKER_DEFAULT_PLATFORM`, `--progress` to
 /// `BUILDKIT_PROGRESS`.
@@ -14,20 +15,21 @@ use super::exit::Exit;
 /// # Errors
 /// A usage error if a variable has a value that the option does not have.
 pub(super) fn apply(args: &mut BuildArgs, environment: &Environment) -> Result<(), CliError> {
-    if args.platform.is_empty()
-        && let Some(platform) = environment.get("DOCKER_DEFAULT_PLATFORM")
-    {
+    let usage = |name: &str, value: &str, why: String| {
+        CliError::new(format!("error: {name} is `{value}`: {why}"), Exit::Usage)
+    };
+    let platform = environment.get("DOCKER_DEFAULT_PLATFORM");
+    if let Some(platform) = platform.filter(|_| args.platform.is_empty()) {
+        let parsed = platform.trim().parse::<Platform>();
+        parsed.map_err(|error| usage("DOCKER_DEFAULT_PLATFORM", platform, error.to_string()))?;
         args.platform.push(platform.to_owned());
     }
-    if args.progress == Progress::Auto
-        && !args.quiet
-        && let Some(style) = environment.get("BUILDKIT_PROGRESS")
-    {
+    let style = environment.get("BUILDKIT_PROGRESS");
+    if let Some(style) = style.filter(|_| args.progress == Progress::Auto && !args.quiet) {
         args.progress = Progress::from_str(style, false).map_err(|_unknown| {
-            let text = format!(
-                "error: BUILDKIT_PROGRESS is `{style}`, but must be auto, tty, plain, json, quiet or none"
-            );
-            CliError::new(text, Exit::Usage)
+            let known = Progress::value_variants().iter().filter_map(Progress::to_possible_value);
+            let known: Vec<String> = known.map(|value| value.get_name().to_owned()).collect();
+            usage("BUILDKIT_PROGRESS", style, format!("it must be one of {}", known.join(", ")))
         })?;
     }
     Ok(())

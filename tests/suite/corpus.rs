@@ -64,7 +64,7 @@ fn every_target_has_a_program() {
     }
 }
 
-/// What fuzzing would find first.
+/// Finds what a fuzzer would find in its first seconds.
 #[test]
 fn damaged_seeds_break_nothing() {
     let by_target = seeds::by_target();

@@ -6,7 +6,7 @@ use std::fs;
 
 use crate::support::env::Env;
 
-const TWO_STAGES: &str = "FROM base:1 AS first\n\
+const TWO_STAGES: &str = "FROM base:1 AS First\n\
                           RUN --mount=type=cache,target=/c ls /c > /seen && echo x > /c/x\n\
                           FROM base:1\n\
                           COPY --from=first /seen /seen\n\
@@ -113,5 +113,8 @@ fn variables_of_docker_stand_for_options() {
     assert!(env.build(dockerfile, &["-q"]).ok().stdout.starts_with("sha256:"));
     assert!(env.build(dockerfile, &["--progress=plain"]).ok().stderr.contains("CACHED"));
     env.set("BUILDKIT_PROGRESS", "loud");
-    env.build(dockerfile, &[]).fails(2, &["BUILDKIT_PROGRESS is `loud`, but must be auto"]);
+    env.build(dockerfile, &[])
+        .fails(2, &["BUILDKIT_PROGRESS is `loud`: it must be one of auto, tty"]);
+    env.set("DOCKER_DEFAULT_PLATFORM", "linux/quantum");
+    env.build(dockerfile, &["-q"]).fails(2, &["DOCKER_DEFAULT_PLATFORM is `linux/quantum`: "]);
 }

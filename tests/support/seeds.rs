@@ -1,4 +1,4 @@
-//! Where fuzzing starts from: sentences of the grammar, the Dockerfiles of `testdata`, small archives and
+//! The seeds of fuzzing: sentences of the grammar, the Dockerfiles of `testdata`, small archives and
 //! documents.
 #![expect(
     clippy::disallowed_methods,

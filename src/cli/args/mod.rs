@@ -172,31 +172,16 @@ pub(super) enum Command {
 impl Command {
     /// Returns the options of a build, of the commands that have them.
     pub(super) fn build_args(&mut self) -> Option<&mut BuildArgs> {
-        match self {
-            Self::Build(build) => Some(build),
-            Self::Lock(lock) => Some(&mut lock.build),
-            Self::Plan(plan) => Some(&mut plan.build),
-            Self::Enter(enter) => Some(&mut enter.build),
-            Self::Push(_)
-            | Self::Pull(_)
-            | Self::Login(_)
-            | Self::Logout(_)
-            | Self::Images(_)
-            | Self::Inspect(_)
-            | Self::Diff(_)
-            | Self::History(_)
-            | Self::Explain(_)
-            | Self::Tag(_)
-            | Self::Rmi(_)
-            | Self::Save(_)
-            | Self::Load(_)
-            | Self::Du(_)
-            | Self::Prune(_)
-            | Self::Store(_)
-            | Self::Doctor
-            | Self::Completion(_)
-            | Self::Man(_)
-            | Self::Version => None,
+        if let Self::Build(build) = self {
+            Some(build)
+        } else if let Self::Lock(lock) = self {
+            Some(&mut lock.build)
+        } else if let Self::Plan(plan) = self {
+            Some(&mut plan.build)
+        } else if let Self::Enter(enter) = self {
+            Some(&mut enter.build)
+        } else {
+            None
         }
     }
 

@@ -112,8 +112,7 @@ pub(super) fn with_asked(
 
 /// Returns the reporter of `--progress`, `--quiet` and `--explain`.
 pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Result<Reporter<'a>> {
-    let is_quiet = matches!(args.progress, Progress::Auto | Progress::Quiet | Progress::None);
-    if args.quiet && !is_quiet {
+    if args.quiet && !matches!(args.progress, Progress::Auto | Progress::Quiet) {
         let text = "error: --quiet and --progress cannot be used together";
         return Err(CliError::new(text, Exit::Usage));
     }
@@ -343,7 +342,7 @@ impl BuildCommand<'_> {
         if let Some(path) = &self.args.metadata_file {
             write(path, format!("{:#}\n", metadata(built, written, tags, self.isolation())))?;
         }
-        if self.reporter.is_quiet() && (self.args.quiet || self.args.progress != Progress::None) {
+        if self.reporter.is_quiet() && self.args.progress != Progress::None {
             say!("{}", built.id);
         }
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
