@@ -22,7 +22,7 @@ use crate::support::{probe, seeds};
 type Probe = fn(&[u8]);
 
 /// Of each target.
-const DAMAGED_SEEDS: usize = 5_000;
+const DAMAGED_SEEDS: usize = 20_000;
 
 const TARGETS: [(&str, Probe); 12] = [
     ("accounts", probe::accounts::probe),
