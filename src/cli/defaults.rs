@@ -3,14 +3,16 @@
 use clap::ValueEnum as _;
 
 use super::args::build::BuildArgs;
+use super::args::outputs::{EngineChoice, OutputArgs};
 use super::args::progress::Progress;
 use super::environment::Environment;
 use super::error::CliError;
 use super::exit::Exit;
+use super::outputs::engine;
 use crate::oci::Platform;
 
 /// Sets options that were not given: `--platform` to `DOCKER_DEFAULT_PLATFORM`, `--progress` to
-/// `BUILDKIT_PROGRESS`.
+/// `BUILDKIT_PROGRESS`, and for docker's client `--load`.
 ///
 /// # Errors
 /// A usage error if a variable has a value that the option does not have.
@@ -32,5 +34,26 @@ pub(super) fn apply(args: &mut BuildArgs, environment: &Environment) -> Result<(
             usage("BUILDKIT_PROGRESS", style, format!("it must be one of {}", known.join(", ")))
         })?;
     }
+    if environment.is_docker_plugin && args.inspection().is_none() {
+        load_for_docker(&mut args.outputs, args.platform.len() > 1, environment);
+    }
     Ok(())
+}
+
+/// Loads the image into docker's engine if no output was given: `docker build` leaves it there.
+pub(super) fn load_for_docker(
+    outputs: &mut OutputArgs,
+    has_platforms: bool,
+    environment: &Environment,
+) {
+    if !outputs.output.is_empty() || outputs.push.is_some() || outputs.load.is_some() {
+        return;
+    }
+    if has_platforms {
+        outputs.not_loaded = Some("an engine holds one platform of an image");
+    } else if engine::is_running(environment) {
+        outputs.load = Some(EngineChoice::Docker);
+    } else {
+        outputs.not_loaded = Some("docker's engine is not running");
+    }
 }

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::cli::args::go_booleans;
 use crate::cli::args::registry::RegistryArgs;
 use crate::diag::Style;
 
@@ -32,6 +33,8 @@ pub(super) struct Environment {
     pub(super) colour: bool,
     /// True if output of steps may have colours: also in logs of CI systems.
     pub(super) shows_colours: bool,
+    /// True if docker's client started this process.
+    pub(super) is_docker_plugin: bool,
 }
 
 /// A CI system with log commands.
@@ -74,8 +77,14 @@ impl Environment {
             is_attended,
             colour,
             shows_colours: colour || (wanted && ci_system(&variables).is_some()),
+            is_docker_plugin: false,
             variables,
         }
+    }
+
+    /// Sets a variable, as an option of docker's client does.
+    pub(super) fn set(&mut self, name: &str, value: String) {
+        self.variables.insert(name.to_owned(), value);
     }
 
     /// Returns whether the terminal shows more than ASCII. Not if the locale has another character set,
@@ -107,6 +116,11 @@ impl Environment {
     /// Returns a variable, unless it is unset.
     pub(super) fn get_or_empty(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
+    }
+
+    /// Returns whether a variable is a true boolean, as Go's `strconv.ParseBool` reads it.
+    pub(super) fn is_true(&self, name: &str) -> bool {
+        self.get(name).and_then(go_booleans::parse).unwrap_or(false)
     }
 
     /// Returns all variables with this prefix, by the rest of their names.

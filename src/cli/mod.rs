@@ -9,6 +9,7 @@
 //! - `html_report`: the page of `--report`
 //! - `debug_session`: shells and commands in a step's root file system
 //! - `defaults`: variables that stand for options
+//! - `docker_plugin`: rbuild as a plugin of docker's client
 //! - `images`: images of the store, as lists and comparisons show them
 //! - `display`: text for terminals, tables, standard output
 
@@ -18,6 +19,7 @@ mod debug_log;
 mod debug_session;
 mod defaults;
 mod display;
+mod docker_plugin;
 mod environment;
 mod error;
 mod exit;
@@ -39,6 +41,7 @@ pub use exit::Exit;
 use crate::sandbox::{self, IsolationChoice};
 use args::{Arguments, Command};
 use display::{stderr, stdout};
+use docker_plugin::Invocation;
 use environment::Environment;
 use error::CliError;
 use inputs::not_found;
@@ -54,7 +57,10 @@ pub fn main() -> Exit {
 
 fn run_arguments() -> Exit {
     let mut environment = Environment::of_process();
-    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let words = match docker_plugin::invocation(std::env::args_os().collect(), &mut environment) {
+        Invocation::Command(words) => words,
+        Invocation::Done(result) => return ended(result, false, &environment),
+    };
     let is_json = progress::asks_for_json(&words);
     if words.len() <= 1 {
         return stderr::show(&not_found::first_run(), environment.colour);
@@ -63,9 +69,7 @@ fn run_arguments() -> Exit {
         return failed(&error, is_json, &environment);
     }
     if let Some(shown) = topics::help(&words, &environment) {
-        let result = shown.and_then(|()| stdout::result());
-        return result
-            .map_or_else(|error| failed(&error, is_json, &environment), |()| Exit::Success);
+        return ended(shown, is_json, &environment);
     }
     let mut arguments = match args::parse(words) {
         Ok(arguments) => arguments,
@@ -94,10 +98,14 @@ fn run_arguments() -> Exit {
     // Before any thread starts: a forked child continues from here (user_namespaces(7)).
     let isolated = isolate(&arguments, &environment);
     let result = isolated.and_then(|trials| run(&arguments, &environment, &trials));
-    match result.and_then(|()| stdout::result()) {
-        Ok(()) => Exit::Success,
-        Err(error) => failed(&error, is_json, &environment),
-    }
+    ended(result, is_json, &environment)
+}
+
+/// Shows the error of a command, or of its standard output. Returns the exit code.
+fn ended(result: Result<(), CliError>, is_json: bool, environment: &Environment) -> Exit {
+    result
+        .and_then(|()| stdout::result())
+        .map_or_else(|error| failed(&error, is_json, environment), |()| Exit::Success)
 }
 
 /// Gets this process the right to run steps in the isolation of `--isolation` or `RBUILD_ISOLATION`, if
@@ -167,6 +175,7 @@ fn run(
         Command::Prune(prune) => commands::prune::run(prune, global, environment),
         Command::Store(store) => commands::store::run(store, global, environment),
         Command::Doctor => commands::doctor::run(trials, global, environment),
+        Command::DockerPlugin(plugin) => docker_plugin::install::run(&plugin.command, environment),
         Command::Completion(completion) => commands::prompt::completion(completion),
         Command::Man(man) => commands::prompt::man(man),
         Command::Version => commands::version::run(),

@@ -85,7 +85,7 @@ enum Question<'a> {
     Index(&'a Reference),
 }
 
-/// Pushes `image` as `name` and returns the digest of its manifest. Blobs that the registry has, or
+/// Pushes `image` as `name` and returns the descriptor of its manifest. Blobs that the registry has, or
 /// can mount from the repositories `mount_from`, are not sent; nothing is sent if the tag was just seen with
 /// this manifest. `progress` gets the number of new bytes.
 ///
@@ -100,17 +100,17 @@ pub fn push(
     mount_from: &[Reference],
     options: &ExportOptions,
     progress: &(dyn Fn(u64) + Sync),
-) -> Result<Digest> {
+) -> Result<Descriptor> {
     let pusher = Pusher::new(store, registry, name, mount_from, options, progress);
-    if let Some(digest) = pusher.tagged(image)? {
-        return Ok(digest);
+    if let Some(tagged) = pusher.tagged(image)? {
+        return Ok(tagged);
     }
     let packed = pusher.blobs(image, &[image.platform()])?;
-    pusher.top(&packed.descriptor, &packed.manifest)
+    pusher.top(packed.descriptor, &packed.manifest)
 }
 
 /// Pushes one image, or one for each of several platforms, like [`push`]. Several get an index
-/// under `name`, whose digest is returned.
+/// under `name`, whose descriptor is returned.
 ///
 /// # Errors
 /// The same as [`push`]; [`ExportError::ImageCount`] without any image.
@@ -122,7 +122,7 @@ pub fn push_all(
     mount_from: &[Reference],
     options: &ExportOptions,
     progress: &(dyn Fn(u64) + Sync),
-) -> Result<Digest> {
+) -> Result<Descriptor> {
     match images {
         [] => return Err(ExportError::ImageCount { n_images: 0 }),
         [only] if !options.always_index => {
@@ -140,7 +140,7 @@ pub fn push_all(
         pushed.push(packed);
     }
     let (index, descriptor) = index_over(&pushed, &BTreeMap::new(), options);
-    pusher.top(&descriptor, &index)
+    pusher.top(descriptor, &index)
 }
 
 /// Ensures that the repository of `name` has these layers, and returns their blobs there.
@@ -255,15 +255,15 @@ impl<'a> Pusher<'a> {
         Ok(PackedImage::new(image, layers.collect(), self.options))
     }
 
-    /// Returns the digest of the image's manifest if the registry has just shown it under the tag.
-    fn tagged(&self, image: &Image) -> Result<Option<Digest>> {
+    /// Returns the image's manifest if the registry has just shown it under the tag.
+    fn tagged(&self, image: &Image) -> Result<Option<Descriptor>> {
         let is_wanted = self.options.trusts_tag && !self.options.by_digest;
         let seen = self.registry.seen_tag(self.name).filter(|seen| is_wanted && seen.is_recent());
         let Some(seen) = seen.and_then(|seen| seen.digest) else { return Ok(None) };
         let layers = image.layers().iter().map(|layer| self.known_blob(layer));
         let Some(layers) = layers.collect::<Result<Option<Vec<_>>>>()? else { return Ok(None) };
-        let digest = PackedImage::new(image, layers, self.options).digest();
-        Ok(Some(digest).filter(|digest| *digest == seen))
+        let manifest = PackedImage::new(image, layers, self.options).descriptor;
+        Ok(Some(manifest).filter(|manifest| manifest.digest == seen))
     }
 
     /// Asks the registry all that must be known before the first upload, at once. The config of an image
@@ -318,15 +318,16 @@ impl<'a> Pusher<'a> {
         sources.iter().find(|source| source.blob.media_type.layer_compression() == wanted)
     }
 
-    /// Sends the document that the name refers to.
-    fn top(&self, what: &Descriptor, bytes: &[u8]) -> Result<Digest> {
+    /// Sends the document that the name refers to. Returns its descriptor.
+    fn top(&self, what: Descriptor, bytes: &[u8]) -> Result<Descriptor> {
         let by_digest = self.options.by_digest.then(|| self.name.with_digest(what.digest));
-        self.document(by_digest.as_ref().unwrap_or(self.name), what, bytes)
+        self.document(by_digest.as_ref().unwrap_or(self.name), &what, bytes)?;
+        Ok(what)
     }
 
-    fn document(&self, name: &Reference, what: &Descriptor, bytes: &[u8]) -> Result<Digest> {
+    fn document(&self, name: &Reference, what: &Descriptor, bytes: &[u8]) -> Result<()> {
         let pushed = self.registry.push_manifest(name, &what.media_type, bytes);
-        pushed.map_err(|error| self.failed(error))
+        pushed.map(drop).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, source: RegistryError) -> ExportError {

@@ -1,19 +1,17 @@
 //! Login and logout: checks credentials, and stores them where docker and compatible tools find
 //! them.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::auth::{Scope, Secret};
-use super::credentials::{MAX_CONFIG_BYTES, keys};
+use super::config_file::ConfigFile;
+use super::credentials::keys;
 use super::endpoint::Endpoint;
 use super::http::{Method, Request};
 use super::{Client, RegistryError, credential_helper};
 use crate::oci::Reference;
-use crate::pathio::{self, PathError};
 
 /// The store that a credential was written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,72 +93,12 @@ pub fn erase_login(directory: &Path, registry: &str) -> Result<bool, RegistryErr
     Ok(found)
 }
 
-/// `config.json` with all members, unknown ones included.
-struct ConfigFile(Map<String, Value>);
-
-impl ConfigFile {
-    fn read(directory: &Path) -> Result<Self, String> {
-        let path = directory.join("config.json");
-        let bytes = match pathio::inside::read_regular(&path, MAX_CONFIG_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => b"{}".to_vec(),
-            Err(error) => return Err(error.to_string()),
-        };
-        // A message of serde may quote the file.
-        let value = serde_json::from_slice(&bytes);
-        value.map(Self).map_err(|_quotes| format!("{} is not a JSON object", path.display()))
-    }
-
-    /// Returns the key of a registry's credentials: the existing one, or else the preferred one.
-    fn key(&self, registry: &str) -> String {
-        let mut keys = keys(registry);
-        let auths = self.0.get("auths").and_then(Value::as_object);
-        let known = keys.iter().position(|key| auths.is_some_and(|auths| auths.contains_key(key)));
-        keys.swap_remove(known.unwrap_or(0))
-    }
-
-    fn helper(&self, key: &str) -> Option<String> {
-        let own = self.0.get("credHelpers").and_then(|helpers| helpers.get(key));
-        let name = own.or_else(|| self.0.get("credsStore"))?.as_str()?;
-        (!name.is_empty()).then(|| name.to_owned())
-    }
-
-    /// Returns the member `auths`: credentials by key.
-    fn auths(&mut self) -> &mut Map<String, Value> {
-        let auths = self.0.entry("auths").or_insert_with(|| json!({}));
-        if !auths.is_object() {
-            *auths = json!({});
-        }
-        auths.as_object_mut().expect("it was just made one")
-    }
-
-    /// Replaces the file atomically, readable by its owner only.
-    fn write(&self, directory: &Path) -> Result<(), String> {
-        let (path, draft) = (directory.join("config.json"), directory.join(".config.json.rbuild"));
-        let text = format!("{:#}\n", Value::Object(self.0.clone()));
-        let write = || -> Result<(), PathError> {
-            pathio::create_dir_all(directory)?;
-            // A leftover draft may be readable for others.
-            let _gone = pathio::remove_file(&draft);
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600);
-            let failed = |error| PathError::new("write", &draft, error);
-            let mut file = options.open(&draft).map_err(failed)?;
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-            pathio::rename(&draft, &path)
-        };
-        write().map_err(|error| match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::pathio;
     use crate::registry::credentials::{Credential, Credentials};
 
     #[test]

@@ -22,6 +22,8 @@ pub struct PruneOptions {
     /// True to remove tagged images as well, and cache mounts, which are otherwise removed only by time
     /// or size.
     pub all: bool,
+    /// True to remove cache mounts.
+    pub cache_mounts: bool,
     /// Remove only roots that were not used since this time, seconds since 1970.
     pub unused_since_s: Option<i64>,
     /// Remove roots, least recently used first, until the store has at most this size, bytes.
@@ -161,7 +163,7 @@ fn may_go(entry: &InventoryEntry, options: &PruneOptions) -> bool {
     let is_chosen = options.unused_since_s.is_some() || options.max_bytes.is_some();
     let is_kind = match entry.root {
         GcRoot::Image { .. } => options.all,
-        GcRoot::CacheMount { .. } => options.all || is_chosen,
+        GcRoot::CacheMount { .. } => options.all || options.cache_mounts || is_chosen,
         GcRoot::Step { .. }
         | GcRoot::Base { .. }
         | GcRoot::Download { .. }
@@ -222,8 +224,13 @@ mod tests {
     use crate::oci::Digest;
     use crate::plan::CacheKey;
 
-    const ALL: PruneOptions =
-        PruneOptions { all: false, unused_since_s: None, max_bytes: None, dry_run: true };
+    const ALL: PruneOptions = PruneOptions {
+        all: false,
+        cache_mounts: false,
+        unused_since_s: None,
+        max_bytes: None,
+        dry_run: true,
+    };
 
     fn layer(name: &str) -> DiffId {
         DiffId::new(Digest::of(name.as_bytes()))
@@ -289,6 +296,7 @@ mod tests {
             // An image keeps its layers; cache mounts are not removed by default.
             (ALL, ("213", 300, 200)),
             (PruneOptions { all: true, ..ALL }, ("ic213", 500, 0)),
+            (PruneOptions { cache_mounts: true, ..ALL }, ("c213", 400, 100)),
             // Unreferenced objects are always removed.
             (since(0), ("", 100, 400)),
             (since(6), ("c", 200, 300)),

@@ -1,8 +1,16 @@
 //! Options and variables of docker: command lines that are written for `docker buildx build` work.
 
-#![expect(clippy::disallowed_methods, reason = "tests read files as a user would")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests may panic and read files as a user would"
+)]
 
 use std::fs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use crate::support::env::Env;
 
@@ -31,6 +39,10 @@ fn options_without_effect_change_nothing() {
         "--rm",
         "--force-rm=true",
         "--compress",
+        "--security-opt=seccomp=unconfined",
+        "--no-cache=false",
+        "--load=0",
+        "--push=false",
     ];
     let args = [&["-q", "--reproducible"], &options[..]].concat();
     assert_eq!(env.build(dockerfile, &args).ok().stdout, plain);
@@ -117,4 +129,73 @@ fn variables_of_docker_stand_for_options() {
         .fails(2, &["BUILDKIT_PROGRESS is `loud`: it must be one of auto, tty"]);
     env.set("DOCKER_DEFAULT_PLATFORM", "linux/quantum");
     env.build(dockerfile, &["-q"]).fails(2, &["DOCKER_DEFAULT_PLATFORM is `linux/quantum`: "]);
+}
+
+#[test]
+fn raw_json_is_the_solve_status_of_buildkit_and_errors_are_text() {
+    let env = env();
+    let dockerfile = "FROM base:1\nMAINTAINER me\nRUN echo out; echo err >&2\nRUN false\n";
+    let done = env.build(dockerfile, &["--progress=rawjson"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    let (json, text): (Vec<&str>, Vec<&str>) =
+        done.stderr.lines().partition(|line| line.starts_with('{'));
+    let statuses: Vec<Value> =
+        json.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let all = |member: &str| -> Vec<&Value> {
+        statuses.iter().filter_map(|status| status[member].as_array()).flatten().collect()
+    };
+    let ended = |name: &str| -> &Value {
+        let is_it = |vertex: &&Value| {
+            vertex["name"].as_str().unwrap().ends_with(name) && !vertex["completed"].is_null()
+        };
+        all("vertexes").into_iter().rfind(|vertex| is_it(vertex)).unwrap()
+    };
+    let (echo, failed) = (ended("RUN echo out; echo err >&2"), ended("RUN false"));
+    assert_eq!((&echo["error"], &echo["cached"]), (&Value::Null, &Value::Null));
+    assert!(failed["error"].as_str().unwrap().contains("exit"), "{failed}");
+    // The input of a step is the one before it.
+    assert_eq!(failed["inputs"], json!([echo["digest"]]));
+    for time in ["started", "completed"] {
+        let time = echo[time].as_str().unwrap();
+        assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
+    }
+    let logs: Vec<(i64, String)> = all("logs")
+        .iter()
+        .filter(|log| log["vertex"] == echo["digest"])
+        .map(|log| (log["stream"].as_i64().unwrap(), decoded(&log["data"])))
+        .collect();
+    let of = |wanted: i64| -> String {
+        logs.iter().filter(|(stream, _)| *stream == wanted).map(|(_, text)| text.as_str()).collect()
+    };
+    assert_eq!((of(1).as_str(), of(2).as_str()), ("out\n", "err\n"));
+    let warning = all("warnings")[0];
+    assert!(decoded(&warning["short"]).starts_with("MaintainerDeprecated: "));
+    assert_eq!(warning["range"], json!([{ "start": { "line": 2 }, "end": { "line": 2 } }]));
+    assert!(text.iter().any(|line| line.starts_with("error")), "{text:?}");
+}
+
+#[test]
+fn metadata_has_the_members_of_buildx() {
+    let mut env = env();
+    let dockerfile = "FROM base:1\nMAINTAINER me\n";
+    let read = |env: &Env| -> Value {
+        let args = ["-o", "type=oci,dest=a.tar", "--metadata-file", "m", "--print=build"];
+        env.build(dockerfile, &args).ok();
+        serde_json::from_slice(&fs::read(env.path("m")).unwrap()).unwrap()
+    };
+    let plain = read(&env);
+    assert_eq!(plain["containerimage.descriptor"]["digest"], plain["containerimage.digest"]);
+    assert!(plain["containerimage.descriptor"]["size"].as_u64().unwrap() > 100);
+    let id = plain["buildx.build.ref"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    env.rbuild(&["history", "show", &id]).ok();
+    assert_eq!(plain["buildx.build.warnings"], Value::Null);
+    env.set("BUILDX_METADATA_WARNINGS", "true");
+    let warnings = read(&env)["buildx.build.warnings"].clone();
+    assert!(decoded(&warnings[0]["short"]).contains("(line 2)"), "{warnings}");
+    assert!(warnings[0]["url"].as_str().unwrap().ends_with("/maintainer-deprecated/"));
+}
+
+/// Returns the text of a member that is encoded as Go encodes bytes.
+fn decoded(value: &Value) -> String {
+    String::from_utf8(STANDARD.decode(value.as_str().unwrap()).unwrap()).unwrap()
 }

@@ -183,6 +183,40 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
 }
 
 #[test]
+fn docker_plugin_loads_into_the_engine_if_there_is_one_and_no_other_output() {
+    let mut env = Env::new();
+    env.base();
+    env.rbuild(&["docker-plugin", "install"]).ok();
+    env.write("Dockerfile", APP);
+    let engine = Engine::start(&env.path("."));
+    let plugin = env.shown("docker/cli-plugins/docker-buildx");
+    let run = |env: &Env, args: &[&str]| {
+        let mut command = env.program(&plugin);
+        command.env("RBUILD_ROOT", env.path("store")).args(args);
+        Done::of(command.output().unwrap())
+    };
+    let n_loaded = || engine.archives().len();
+    // As `docker -H HOST build` starts a plugin.
+    run(&env, &["-H", &engine.host(), "buildx", "build", "-t", "app:1", "context"]).ok();
+    assert_eq!(n_loaded(), 1);
+    env.set("DOCKER_HOST", &engine.host());
+    for args in [&["-o", "type=cacheonly"][..], &["--call=check"]] {
+        let _checked = run(&env, &[&["buildx", "build", "context"], args].concat());
+    }
+    assert_eq!(n_loaded(), 1);
+    run(&env, &["buildx", "build", "--load", "--push=false", "context"]).ok();
+    assert_eq!(n_loaded(), 2);
+    let both = ["buildx", "build", "--platform=linux/amd64,linux/386", "context"];
+    let done = run(&env, &both);
+    assert!(done.stderr.contains("an engine holds one platform of an image"), "{}", done.stderr);
+    env.set("DOCKER_HOST", "unix:///nowhere/engine.sock");
+    let done = run(&env, &["buildx", "build", "-t", "app:2", "context"]).ok();
+    assert!(done.stderr.contains("docker's engine is not running"), "{}", done.stderr);
+    assert!(env.rbuild(&["images", "-q", "app:2"]).ok().stdout.len() > 1);
+    assert_eq!(n_loaded(), 2);
+}
+
+#[test]
 fn priv_podman_reads_the_archive_from_its_standard_input() {
     let mut env = Env::new();
     env.base();

@@ -160,6 +160,7 @@ fn push(
         &export_options(),
         &|_| {},
     )
+    .map(|pushed| pushed.digest)
 }
 
 impl Place {

@@ -163,7 +163,9 @@ fn a_pushed_image_is_what_skopeo_reads() {
         sent.fetch_add(more, Ordering::Relaxed);
     };
     let push = |name: &Reference, from: &[Reference]| {
-        image::push(&fixture.store, &client(), &image, name, from, &options(), &count).unwrap()
+        image::push(&fixture.store, &client(), &image, name, from, &options(), &count)
+            .unwrap()
+            .digest
     };
     let digest = push(&name, &[]);
     let first = sent.swap(0, Ordering::Relaxed);
@@ -666,8 +668,9 @@ fn images_for_several_platforms_go_out_under_an_index() {
 
     let name = reference(&format!("{}/app:1", registry.host()));
     let none = &|_more| {};
-    let digest =
-        image::push_all(&fixture.store, &client(), &images, &name, &[], &options(), none).unwrap();
+    let digest = image::push_all(&fixture.store, &client(), &images, &name, &[], &options(), none)
+        .unwrap()
+        .digest;
     assert_eq!(digest, written.digest);
     let source = format!("docker://{name}");
     let remote = [&arm[..], &["--tls-verify=false", &source]].concat();

@@ -30,6 +30,7 @@ mod debug_log;
 mod dependencies;
 mod diff;
 mod docker_options;
+mod docker_plugin;
 mod documents;
 mod engine;
 mod enter;

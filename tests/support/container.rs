@@ -63,6 +63,23 @@ impl Env {
     }
 }
 
+/// Returns the client of docker that `RBUILD_DOCKER` names, or that is kept beside the checkout; `None` if
+/// there is none or no engine answers it.
+pub(crate) fn docker_client() -> Option<PathBuf> {
+    let beside = source::root().join("../shared/peers/docker");
+    let client = std::env::var_os("RBUILD_DOCKER").map_or(beside, PathBuf::from);
+    if !client.exists() {
+        skip("docker", "set RBUILD_DOCKER to a docker client");
+        return None;
+    }
+    let version = Command::new(&client).arg("version").stdin(Stdio::null()).output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        skip("docker", "the engine does not answer");
+        return None;
+    }
+    Some(client)
+}
+
 /// An engine, with the files of [`Env::write_container`] as an image.
 #[derive(Debug)]
 pub(crate) struct Docker {
@@ -71,23 +88,13 @@ pub(crate) struct Docker {
 }
 
 impl Docker {
-    /// Connects with the client that `RBUILD_DOCKER` names, or that is kept beside the checkout.
-    /// Returns `None` if there is no engine.
+    /// Connects with [`docker_client`]. Returns `None` if there is no engine.
     pub(crate) fn open(env: &Env) -> Option<Self> {
-        let beside = source::root().join("../shared/peers/docker");
-        let client = std::env::var_os("RBUILD_DOCKER").map_or(beside, PathBuf::from);
+        let client = docker_client()?;
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let image = format!("rbuild-isolation:{}-{number}", std::process::id());
         let docker = Self { client, image };
-        if !docker.client.exists() {
-            skip("docker", "set RBUILD_DOCKER to a docker client");
-            return None;
-        }
-        if !docker.command(&["version"]).output().is_ok_and(|output| output.status.success()) {
-            skip("docker", "the engine does not answer");
-            return None;
-        }
         env.write_container();
         let mut tar = Command::new("tar");
         let mut tar = tar.arg("-C").arg(env.path("container")).args(["-c", "."]);

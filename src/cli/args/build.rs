@@ -199,7 +199,7 @@ pub(crate) struct BuildArgs {
     ///
     /// One of build, check, outline and targets. outline lists the arguments of the target, targets
     /// the stages. format=json and format=sarif are for programs.
-    #[arg(long, value_name = "METHOD[,format=…]", help_heading = CHECKS)]
+    #[arg(long, alias = "print", value_name = "METHOD[,format=…]", help_heading = CHECKS)]
     pub(crate) call: Option<Call>,
     /// Show what would be built, and build nothing
     ///
@@ -218,11 +218,11 @@ pub(crate) struct BuildArgs {
         help_heading = CHECKS
     )]
     pub(crate) on_error: OnError,
-    /// Progress display: auto, tty, plain, json, quiet, none
+    /// Progress: auto, tty, plain, json, rawjson, quiet, none
     ///
     /// tty is a live view, plain prints lines, json one object a line
-    /// (docs/schemas/progress.schema.json), quiet only errors and the image id, and none only errors.
-    /// auto chooses what suits standard error [default: $BUILDKIT_PROGRESS, or auto].
+    /// (docs/schemas/progress.schema.json), rawjson BuildKit's objects, quiet only errors and the image
+    /// id, and none only errors. auto chooses what suits standard error [default: $BUILDKIT_PROGRESS, or auto].
     #[arg(
         long,
         value_enum,

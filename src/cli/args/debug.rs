@@ -12,7 +12,7 @@ pub(crate) struct DebugArgs {
     /// Write a debug log to standard error
     ///
     /// Logs requests, cache lookups, mounts, git commands and times.
-    #[arg(long, global = true, help_heading = GLOBAL)]
+    #[arg(short = 'D', long, global = true, help_heading = GLOBAL)]
     pub(crate) debug: bool,
     /// Write the debug log to FILE
     ///

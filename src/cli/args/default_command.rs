@@ -25,6 +25,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "prune",
     "store",
     "doctor",
+    "docker-plugin",
     "completion",
     "man",
     "version",
@@ -62,7 +63,7 @@ pub(crate) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
-            "--debug" => at += 1,
+            "--debug" | "-D" => at += 1,
             word if GLOBAL.contains(&word) => at += 2,
             word if word.split_once('=').is_some_and(|(name, _)| GLOBAL.contains(&name)) => at += 1,
             _ => return Some(at),

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::csv;
 use super::heading::DOCKER;
+use super::{csv, go_booleans};
 
 /// Options of docker's command lines that have no effect, and attestations, which can only be switched
 /// off.
@@ -75,15 +75,13 @@ pub(crate) struct DockerArgs {
         help_heading = DOCKER
     )]
     compress: Option<bool>,
+    /// No effect: use `RUN --security=insecure`
+    #[arg(long, value_name = "OPTION", hide_short_help = true, help_heading = DOCKER)]
+    pub(crate) security_opt: Vec<String>,
 }
 
-/// Reads a boolean as Go's `strconv.ParseBool` does.
 fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    }
+    go_booleans::parse(text).ok_or_else(|| "must be true or false".to_owned())
 }
 
 /// Reads a value of `--provenance` or `--sbom`, which must switch the attestation off: a boolean, or

@@ -63,7 +63,6 @@ const RENAMED: &[Row] = &[
     ),
     (&["--creds", "--authfile"], "`rbuild login`, or DOCKER_CONFIG=DIR"),
     (&["--http-proxy"], "--build-arg HTTPS_PROXY=URL"),
-    (&["-D"], "--debug"),
     (&["--dockerfile"], "-f FILE"),
     (&["--destination", "-d"], "-t NAME with --push"),
     (&["--context", "-c", "--context-sub-path"], "the directory or URL after all options"),
@@ -86,7 +85,6 @@ const RENAMED: &[Row] = &[
     (&["--materialize"], "-o type=local,dest=DIR"),
     (&["--volumes"], "`rbuild prune --all`, which removes the caches of RUN --mount"),
     (&["--all-tags"], "each tag by its name"),
-    (&["--print"], "--call=outline or --call=targets"),
     (&["--pull-always", "--pull-never"], "--pull, and --offline for never"),
     (&["--manifest"], "--platform A,B, which makes one index"),
     (&["--all-platforms"], "--platform A,B"),
@@ -119,7 +117,7 @@ const ABSENT: &[Row] = &[
          `systemd-run --scope -p MemoryMax=2G`; --ulimit limits each process",
     ),
     (
-        &["--cap-add", "--cap-drop", "--security-opt", "--device"],
+        &["--cap-add", "--cap-drop", "--device"],
         "RUN has docker's default capabilities; `RUN --security=insecure` with --allow \
          security.insecure has all of them",
     ),

@@ -12,8 +12,10 @@ pub(super) mod debug;
 pub(super) mod default_command;
 pub(super) mod docker;
 mod docker_commands;
+pub(super) mod docker_plugin;
 pub(super) mod enter;
 mod foreign_options;
+pub(super) mod go_booleans;
 mod heading;
 pub(super) mod history;
 pub(super) mod inspect;
@@ -39,6 +41,7 @@ use crate::sandbox::IsolationChoice;
 use build::BuildArgs;
 use debug::DebugArgs;
 use default_command::with_default_command;
+use docker_plugin::DockerPluginArgs;
 use enter::EnterArgs;
 use heading::GLOBAL;
 use history::{ExplainArgs, HistoryArgs};
@@ -161,6 +164,8 @@ pub(super) enum Command {
     Store(StoreArgs),
     /// Check whether RUN works here, and show what is missing
     Doctor,
+    /// Make docker's client run rbuild: `docker build`, `docker compose build`
+    DockerPlugin(DockerPluginArgs),
     /// Print a completion script for a shell: `source <(rbuild completion bash)`
     Completion(CompletionArgs),
     /// Write the manual pages to a directory
@@ -200,6 +205,7 @@ impl Command {
                 | Self::Prune(_)
                 | Self::Store(_)
                 | Self::Doctor
+                | Self::DockerPlugin(_)
                 | Self::Completion(_)
                 | Self::Man(_)
                 | Self::Version
@@ -242,6 +248,7 @@ impl Command {
             | Self::Explain(_)
             | Self::Tag(_)
             | Self::Rmi(_)
+            | Self::DockerPlugin(_)
             | Self::Completion(_)
             | Self::Man(_)
             | Self::Version => false,
@@ -251,7 +258,7 @@ impl Command {
 
 /// Parses the command line, which starts with the name of the program.
 pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-    let words = with_default_command(typed);
+    let words = go_booleans::without_values(with_default_command(typed));
     if let Some(build) = build_alone(&words) {
         return Ok(build);
     }

@@ -57,6 +57,10 @@ pub(crate) struct OutputArgs {
     pub(crate) annotation: Vec<String>,
     #[command(flatten)]
     pub(crate) compression: CompressionArgs,
+    /// Reason why the image is not loaded, although docker's client started the build and expects it in
+    /// the engine.
+    #[arg(skip)]
+    pub(crate) not_loaded: Option<&'static str>,
 }
 
 /// The value of `--push`.

@@ -13,6 +13,9 @@ pub(crate) enum Progress {
     Plain,
     /// One JSON object a line, for programs
     Json,
+    /// BuildKit's `SolveStatus`, one JSON object a line
+    #[value(name = "rawjson")]
+    RawJson,
     /// Nothing but errors and results
     Quiet,
     /// Nothing but errors

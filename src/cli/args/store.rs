@@ -45,6 +45,9 @@ pub(crate) struct PruneArgs {
     /// Also remove tagged images and RUN cache mounts
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Also remove RUN cache mounts
+    #[arg(long)]
+    pub(crate) cache_mounts: bool,
     /// Remove only what was not used since TIME
     ///
     /// until=24h, unused-for=7d, or until=2026-01-31T12:00:00.

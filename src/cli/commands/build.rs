@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
-
 use super::build_options::{options, read_outputs};
 use super::check::{self, BaseImages, Inspector};
-use super::write_out::{OutputWriter, WriteError, WrittenOutputs};
+use super::metadata::Metadata;
+use super::write_out::{OutputWriter, WriteError};
 use super::{CliError, Environment, Exit, Global, existing_store, open_store, plan, report_file};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::args::progress::Progress;
@@ -30,13 +29,9 @@ use crate::executor::{
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
-use crate::sandbox::{self, Isolation};
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, CliError>;
-
-/// The format version of the metadata file. New members do not change it.
-const METADATA_VERSION: u32 = 1;
 
 /// Runs the command: a build, a dry run, or an inspection of the Dockerfile.
 pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) -> Result<()> {
@@ -305,7 +300,10 @@ impl BuildCommand<'_> {
         let (built, written) = done;
         let failed = |error| CliError::from_error(&error, Exit::Environment);
         let written = written.map_err(failed)?;
-        self.finish(&built, &written, &outputs.all_names())
+        let tags = outputs.all_names();
+        let metadata =
+            Metadata { built: &built, written: &written, tags: &tags, warnings: &warnings };
+        self.finish(&metadata)
     }
 
     /// Returns the error of a failed build. With `--on-error=shell`, first reports it and opens a shell
@@ -325,13 +323,9 @@ impl BuildCommand<'_> {
         reported
     }
 
-    /// Returns the isolation of the steps that were executed; `None` if all were cached.
-    fn isolation(&self) -> Option<Isolation> {
-        self.services.numbers.has_executed().then(sandbox::isolation).flatten()
-    }
-
     /// Reports the built image: `--iidfile`, `--metadata-file`, standard output and progress.
-    fn finish(&self, built: &Built, written: &WrittenOutputs, tags: &[Reference]) -> Result<()> {
+    fn finish(&self, metadata: &Metadata<'_>) -> Result<()> {
+        let Metadata { built, written, tags, .. } = metadata;
         let write = |path: &Path, text: String| {
             write_output(path, text.as_bytes())
                 .map_err(|error| CliError::from_error(&error, Exit::Environment))
@@ -340,43 +334,23 @@ impl BuildCommand<'_> {
             write(path, built.id.to_string())?;
         }
         if let Some(path) = &self.args.metadata_file {
-            write(path, format!("{:#}\n", metadata(built, written, tags, self.isolation())))?;
+            let document = metadata.document(
+                self.services,
+                self.reporter,
+                self.environment,
+                &self.input.dockerfile,
+            );
+            write(path, format!("{document:#}\n"))?;
         }
         if self.reporter.is_quiet() && self.args.progress != Progress::None {
             say!("{}", built.id);
         }
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
-        let (id, digest) = (built.id, written.digest.unwrap_or(built.top));
+        let id = built.id;
+        let digest = written.top.as_ref().map_or(built.top, |top| top.digest);
         self.reporter.built(&BuildResult { id, digest, names: &names, images: &built.images });
         Ok(())
     }
-}
-
-/// Returns the content of `--metadata-file`, with the member names of
-/// [`docker buildx build`](https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file).
-fn metadata(
-    built: &Built,
-    written: &WrittenOutputs,
-    tags: &[Reference],
-    isolation: Option<Isolation>,
-) -> Value {
-    let mut members = serde_json::Map::new();
-    let mut add = |name: &str, value| drop(members.insert(name.to_owned(), value));
-    add("rbuild.metadata.version", json!(METADATA_VERSION));
-    if let Some(isolation) = isolation {
-        add("rbuild.isolation", json!(isolation.name()));
-    }
-    add("containerimage.digest", json!(written.digest.unwrap_or(built.top)));
-    // For several platforms, the id is that of the index and not of a config.
-    if built.id != built.top {
-        add("containerimage.config.digest", json!(built.id));
-    }
-    let names: Vec<String> =
-        tags.iter().chain(&written.canonical).map(ToString::to_string).collect();
-    if !names.is_empty() {
-        add("image.name", json!(names.join(",")));
-    }
-    Value::Object(members)
 }
 
 /// Returns the text and the exit status of a failed build.

@@ -99,6 +99,12 @@ fn ignored_frontend(build_args: &BTreeMap<String, String>) -> Option<String> {
         .then(|| format!("BUILDKIT_SYNTAX={frontend} is ignored; the file is read as a Dockerfile"))
 }
 
+/// Returns a warning if docker's client expects an image in its engine, and it is not loaded.
+fn unloaded(args: &BuildArgs) -> Option<String> {
+    let why = args.outputs.not_loaded?;
+    Some(format!("the image stays in the store of rbuild: {why}; use --push or -o to write it"))
+}
+
 /// Parses each value of `--cache-from` or `--cache-to`.
 fn caches<T>(
     flag: &str,
@@ -174,8 +180,8 @@ pub(super) fn options(
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;
     let upload_ahead = if outputs.sends_late { Vec::new() } else { uploads(outputs, &cache_to) };
-    for text in ignored_frontend(build_args).into_iter().chain(unused::warnings(args, &dockerfile))
-    {
+    let warnings = ignored_frontend(build_args).into_iter().chain(unloaded(args));
+    for text in warnings.chain(unused::warnings(args, &dockerfile)) {
         (services.events)(Event::Warning { text });
     }
     Ok(BuildOptions {

@@ -15,7 +15,7 @@ use crate::cli::display::redact;
 use crate::cli::display::stdout::{self, say};
 use crate::cli::inputs::contexts::{self, ContextArg, Input};
 use crate::cli::inputs::dockerfile::{self, MAX_FILE_BYTES};
-use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
+use crate::diag::{self, Diagnostic, SourceFile, Span, Style, codes};
 use crate::dockerfile::ir;
 use crate::dockerfile::lint::{self, BaseLookup, LintOptions, RuleSelection};
 use crate::dockerfile::syntax;
@@ -23,10 +23,6 @@ use crate::executor::{self, BuildOptions};
 use crate::oci::{Platform, Reference};
 use crate::plan::{self, ImageLocation, ImageRequest, Images};
 use crate::store::Store;
-
-/// Prefix of the pages that document BuildKit's rules; see
-/// <https://docs.docker.com/reference/build-checks/>.
-const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
 
 /// An inspection of one Dockerfile: its command line, its text, and what parsing gave.
 #[derive(Debug)]
@@ -88,16 +84,6 @@ pub(super) fn usage(args: &BuildArgs, asked: &ContextArg) -> Result<(), CliError
         return bad("--fix needs a Dockerfile in a local directory".to_owned());
     }
     Ok(())
-}
-
-/// Returns the address of the page that documents a rule; `None` for other codes.
-pub(super) fn rule_page(code: Code) -> Option<String> {
-    if code == codes::COPY_DESTINATION_SLASH {
-        // This rule is not one of BuildKit's: the reference of COPY states it.
-        return Some("https://docs.docker.com/reference/dockerfile/#copy".to_owned());
-    }
-    let is_rule = lint::rules().iter().any(|rule| rule.code == code);
-    is_rule.then(|| format!("{RULE_PAGE}/{}/", kebab(code.as_str())))
 }
 
 /// Returns the warnings that are known before a build: the parser's, and those of checks that do not
@@ -333,37 +319,5 @@ impl Inspector<'_> {
     fn style(&self) -> Style {
         let colour = self.environment.colour && std::io::stdout().is_terminal();
         if colour { Style::Colour } else { Style::Plain }
-    }
-}
-
-/// Converts a rule name to the form of its page: `StageNameCasing` to `stage-name-casing`.
-fn kebab(name: &str) -> String {
-    let chars: Vec<char> = name.chars().collect();
-    let mut text = String::new();
-    for (at, char) in chars.iter().enumerate() {
-        let lower = |at: usize| chars.get(at).is_some_and(char::is_ascii_lowercase);
-        let starts = char.is_ascii_uppercase() && at > 0;
-        if starts && (lower(at.saturating_sub(1)) || lower(at + 1)) {
-            text.push('-');
-        }
-        text.push(char.to_ascii_lowercase());
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::kebab;
-
-    #[test]
-    fn rule_names_become_page_names() {
-        for (name, want) in [
-            ("StageNameCasing", "stage-name-casing"),
-            ("JSONArgsRecommended", "json-args-recommended"),
-            ("UndefinedVar", "undefined-var"),
-            ("FromAsCasing", "from-as-casing"),
-        ] {
-            assert_eq!(kebab(name), want);
-        }
     }
 }

@@ -15,6 +15,7 @@ pub(super) mod images;
 pub(super) mod inspect;
 pub(super) mod lock;
 pub(super) mod login;
+mod metadata;
 pub(super) mod plan;
 pub(super) mod prompt;
 pub(super) mod prune;

@@ -116,6 +116,7 @@ fn options(args: &PruneArgs, now_s: i64) -> Result<PruneOptions, String> {
     });
     Ok(PruneOptions {
         all: args.all,
+        cache_mounts: args.cache_mounts,
         unused_since_s: filtered.or(older.transpose()?),
         max_bytes: max_bytes.transpose()?,
         dry_run: args.dry_run,

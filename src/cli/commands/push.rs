@@ -66,7 +66,7 @@ pub(crate) fn run(
             keeps_special: false,
         };
         executor::push(services, &images, names, &[], &options)
-            .map(|digests| digests.first().copied().expect("each name has one"))
+            .map(|pushed| pushed.first().expect("each name has one").digest)
             .map_err(failed)
     })?;
     say!("{name} {digest}");

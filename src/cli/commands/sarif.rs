@@ -5,7 +5,6 @@ use std::path::{Component, Path};
 
 use serde_json::{Value, json};
 
-use super::check::rule_page;
 use crate::diag::{Code, Diagnostic, Fix, SourceFile, Span};
 use crate::dockerfile::lint;
 
@@ -46,7 +45,7 @@ fn descriptor(code: Code) -> Value {
         "id": code.as_str(),
         "shortDescription": { "text": sentence(code.summary()) },
     });
-    if let (Some(page), Some(members)) = (rule_page(code), rule.as_object_mut()) {
+    if let (Some(page), Some(members)) = (lint::rule_page(code), rule.as_object_mut()) {
         members.insert("helpUri".to_owned(), json!(page));
     }
     rule

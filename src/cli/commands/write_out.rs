@@ -13,7 +13,7 @@ use crate::executor::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::image::{
     self, ExportOptions, ExportTarget, ExportWarning, Image, ImageGroup, StoredImages, StreamFormat,
 };
-use crate::oci::{Annotation, DiffId, Digest, Reference};
+use crate::oci::{Annotation, Descriptor, DiffId, Digest, Reference};
 use crate::store::{LayerOptions, Store};
 
 type Result<T> = std::result::Result<T, WriteError>;
@@ -35,8 +35,8 @@ impl<E: Into<BuildError>> From<E> for WriteError {
 /// Digests and names of the written outputs.
 #[derive(Debug, Default)]
 pub(super) struct WrittenOutputs {
-    /// Digest of the last manifest or index that was written.
-    pub(super) digest: Option<Digest>,
+    /// The last manifest or index that was written.
+    pub(super) top: Option<Descriptor>,
     /// Names with digests, set for `name-canonical=true` and `dangling-name-prefix`.
     pub(super) canonical: Vec<Reference>,
 }
@@ -71,11 +71,12 @@ impl OutputWriter<'_> {
         }
         for output in &self.outputs.all {
             let export = self.export_options(output, &loaded);
-            let digest = self.write(output, &loaded.images, &export)?;
-            written.digest = digest.or(written.digest);
+            let top = self.write(output, &loaded.images, &export)?;
             if matches!(output.kind, OutputKind::Store | OutputKind::Registry) {
+                let digest = top.as_ref().map(|top| top.digest);
                 written.canonical.extend(self.keep(output, built.top, digest)?);
             }
+            written.top = top.or(written.top);
             if output.unpacked {
                 loaded.images.iter().try_for_each(|image| unpack(store, image))?;
             }
@@ -104,13 +105,13 @@ impl OutputWriter<'_> {
         }
     }
 
-    /// Writes one output. Returns the digest of its manifest or index, if the output has one.
+    /// Writes one output. Returns its manifest or index, if the output has one.
     fn write(
         &self,
         output: &Output,
         images: &[Image],
         export: &ExportOptions,
-    ) -> Result<Option<Digest>> {
+    ) -> Result<Option<Descriptor>> {
         let target = match &output.kind {
             OutputKind::Cache | OutputKind::Store => return Ok(None),
             OutputKind::Registry => return self.push(images, export),
@@ -127,29 +128,29 @@ impl OutputWriter<'_> {
         let path = output.kind.path().map_or(Path::new("-"), |path| path);
         self.emit(Event::Wrote { path: path.to_owned() });
         // An output of plain files has no manifest.
-        Ok(output.kind.has_documents().then_some(written.digest))
+        Ok(output.kind.has_documents().then_some(written))
     }
 
-    fn push(&self, images: &[Image], export: &ExportOptions) -> Result<Option<Digest>> {
+    fn push(&self, images: &[Image], export: &ExportOptions) -> Result<Option<Descriptor>> {
         let bases = base_names(&self.options.dockerfile);
         let mut names = export.names.clone();
         if export.by_digest {
             // Pushing by digest uses no tags: names of the same repository are the same push.
             names.dedup_by_key(|name| name.name());
         }
-        let digests = executor::push(self.services, images, &names, &bases, export)
+        let mut pushed = executor::push(self.services, images, &names, &bases, export)
             .map_err(WriteError::Build)?;
-        for (name, digest) in names.iter().zip(&digests) {
+        for (name, top) in names.iter().zip(&pushed) {
             let name = if export.by_digest { name.name() } else { name.to_string() };
-            self.emit(Event::Pushed { name, digest: *digest });
+            self.emit(Event::Pushed { name, digest: top.digest });
         }
-        Ok(digests.last().copied())
+        Ok(pushed.pop())
     }
 
     /// Loads an image into docker or podman.
-    fn load(&self, images: &[Image], export: &ExportOptions) -> Result<Option<Digest>> {
+    fn load(&self, images: &[Image], export: &ExportOptions) -> Result<Option<Descriptor>> {
         let place = self.outputs.place.as_ref().unwrap_or(&EngineLocation::Program("docker"));
-        let mut digest = None;
+        let mut top = None;
         let no_annotations = BTreeMap::new();
         let lines = engine::load(place, self.environment, &mut |known, out| {
             let group = ImageGroup {
@@ -163,7 +164,7 @@ impl OutputWriter<'_> {
             let store = self.services.store;
             let written =
                 image::save_stream(store, &[group], StreamFormat::DockerArchive, out, export)?;
-            digest = Some(written.digest);
+            top = Some(written);
             Ok(())
         });
         let lines = lines.map_err(|error| match error {
@@ -175,7 +176,7 @@ impl OutputWriter<'_> {
         })?;
         let lines = lines.into_iter().filter(|line| !line.is_empty());
         lines.for_each(|text| self.emit(Event::Note { text }));
-        Ok(digest)
+        Ok(top)
     }
 
     /// Sets the further names of the image in the store. Returns them.

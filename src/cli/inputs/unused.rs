@@ -64,6 +64,9 @@ pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<Str
     found.extend(agents.filter_map(|id| agent.warning(id)));
     found.extend(contexts.filter_map(|name| context.warning(&compared(name))));
     found.extend(stages.filter_map(|name| stage.warning(&name)));
+    found.extend(args.docker.security_opt.iter().map(|option| {
+        format!("--security-opt {option} is unused: only RUN --security=insecure changes a step's rights")
+    }));
     found
 }
 

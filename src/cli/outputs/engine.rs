@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -106,15 +107,28 @@ pub(crate) fn find(
     )))
 }
 
+/// Returns whether docker's engine answers, or is one that only docker's client can reach.
+pub(crate) fn is_running(environment: &Environment) -> bool {
+    match docker_socket(environment) {
+        Some(socket) => UnixStream::connect(socket).is_ok(),
+        None => is_elsewhere(environment),
+    }
+}
+
 /// Returns the socket of docker, unless only the client knows where the engine is.
 fn docker_socket(environment: &Environment) -> Option<PathBuf> {
     if let Some(host) = environment.get("DOCKER_HOST") {
         return host.strip_prefix("unix://").map(PathBuf::from);
     }
-    let is_elsewhere = environment.get("DOCKER_CONTEXT").is_some_and(|name| name != "default")
-        || environment.docker_config().is_some_and(|directory| has_context(&directory));
     let socket = PathBuf::from(DOCKER_SOCKET);
-    (!is_elsewhere && is_socket(&socket)).then_some(socket)
+    (!is_elsewhere(environment) && is_socket(&socket)).then_some(socket)
+}
+
+/// Returns whether docker's client is set to an engine that is not at a local socket.
+fn is_elsewhere(environment: &Environment) -> bool {
+    environment.get("DOCKER_HOST").is_some_and(|host| !host.starts_with("unix://"))
+        || environment.get("DOCKER_CONTEXT").is_some_and(|name| name != "default")
+        || environment.docker_config().is_some_and(|directory| has_context(&directory))
 }
 
 /// Returns whether docker's `config.json` selects a context.

@@ -11,8 +11,10 @@ pub(super) mod out;
 mod plain;
 mod quiet;
 mod rate;
+mod raw_json;
 pub(super) mod result;
 mod sink;
+mod solve_status;
 mod style;
 mod summary;
 pub(super) mod totals;
@@ -40,6 +42,7 @@ use live::Live;
 use out::{Out, with_stderr};
 use plain::Plain;
 use quiet::Quiet;
+use raw_json::RawJsonSink;
 use summary::StepSummary;
 use totals::TotalsCounter;
 
@@ -47,6 +50,7 @@ pub(super) use early::{asks_for_json, failed_early};
 pub(super) use live::{FRAME, TerminalHandle};
 pub(super) use result::BuildResult;
 pub(super) use sink::{Failure, Sink, Success};
+pub(super) use solve_status::vertex_warnings;
 
 /// Hex digits of a build id.
 const BUILD_ID_DIGITS: usize = 8;
@@ -98,6 +102,7 @@ fn display(style: Progress, started: Instant, environment: &Environment) -> Box<
     match (style, ci) {
         (Progress::Quiet | Progress::None, ci) => Box::new(Quiet { ci, style: messages }),
         (Progress::Json, _) => Box::new(JsonSink::new(started, environment.now_s)),
+        (Progress::RawJson, _) => Box::new(RawJsonSink::new(started, environment.now_s)),
         _ if style.is_live(environment) => {
             Box::new(Live::new(started, messages, environment.shows_unicode()))
         }
@@ -155,6 +160,11 @@ impl<'a> Reporter<'a> {
             let id: String = random.chars().take(BUILD_ID_DIGITS).collect();
             recorder.keep_in(store.build_records().start(now_s, &id), id);
         }
+    }
+
+    /// Returns the id of the build, if its record is kept.
+    pub(super) fn build_id(&self) -> Option<String> {
+        self.state().recorder.as_ref().and_then(Recorder::build_id)
     }
 
     /// Returns access to the terminal if the display draws on it.

@@ -27,7 +27,7 @@ impl Progress {
                 let has_groups = environment.ci_system().is_some();
                 environment.is_terminal && !environment.is_dumb && !has_groups
             }
-            Self::Plain | Self::Json | Self::Quiet | Self::None => false,
+            Self::Plain | Self::Json | Self::RawJson | Self::Quiet | Self::None => false,
         }
     }
 }

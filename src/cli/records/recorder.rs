@@ -101,6 +101,11 @@ impl Recorder {
         }
     }
 
+    /// Returns the build id, if the record is kept.
+    pub(crate) fn build_id(&self) -> Option<String> {
+        self.journal.as_ref().map(|(_, id)| id.clone())
+    }
+
     /// Reads the record so far, from the journal and from memory. Returns the build id, too.
     pub(crate) fn read_back(&mut self) -> (Recorded, Option<String>) {
         self.end_outputs();
@@ -113,7 +118,7 @@ impl Recorder {
             None => read(&mut self.lines.as_slice()),
         };
         // An unreadable record is shown as an empty one: the build itself succeeded.
-        (recorded.unwrap_or_default(), journal.map(|(_, id)| id.clone()))
+        (recorded.unwrap_or_default(), self.build_id())
     }
 
     /// Writes what is left, and removes old records.

@@ -39,11 +39,12 @@ macro_rules! topics {
 }
 
 /// All pages; `tests/suite/topics.rs` compares them with the files of `docs/`.
-const TOPICS: [Topic; 10] = topics![
+const TOPICS: [Topic; 11] = topics![
     "caches",
     "ci",
     "cli",
     "debugging",
+    "docker",
     "outputs",
     "progress-json",
     "registries",

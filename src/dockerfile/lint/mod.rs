@@ -9,6 +9,7 @@ mod comments;
 mod fix;
 mod named_inputs;
 mod outline;
+mod rule_page;
 mod rules;
 mod settings;
 mod variable_use;
@@ -23,6 +24,7 @@ use crate::oci::{Platform, Reference};
 pub use fix::{FixedFile, fix_all};
 pub use named_inputs::{InputNames, NamedInputs, named_inputs};
 pub use outline::{Outline, OutlineArg, OutlineMount, StageSummary, outline, stages};
+pub use rule_page::rule_page;
 pub use rules::is_secret;
 pub use settings::CheckSettings;
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::image::{self, ExportError, ExportOptions, Image, RegistryRetries};
-use crate::oci::{Digest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
 
 use crate::executor::{BuildError, Event, Failure, Outcome, Services, chain};
 
-/// Pushes images under all of `names`, in order, and returns the digest of the manifest or index
-/// for each.
+/// Pushes images under all of `names`, in order, and returns the descriptor of the manifest or
+/// index for each.
 ///
 /// Layers are uploaded once for each repository, however many tags it gets, and mounted into other
 /// repositories of the same registry (distribution-spec, "Mounting a blob from another
@@ -22,25 +22,24 @@ pub fn push(
     names: &[Reference],
     bases: &[Reference],
     options: &ExportOptions,
-) -> Result<Vec<Digest>, Failure> {
+) -> Result<Vec<Descriptor>, Failure> {
     let mut known = bases.to_vec();
-    let mut pushed: Vec<(&Reference, Digest)> = Vec::with_capacity(names.len());
+    let mut pushed: Vec<(&Reference, Descriptor)> = Vec::with_capacity(names.len());
     for name in names {
         let there = pushed.iter().find(|(other, _)| other.name() == name.name());
         let to = if options.by_digest { name.name() } else { name.to_string() };
         let result = shown(services, &to, |progress| match there {
-            Some((_, digest)) => tag(services, name, *digest),
+            Some((_, top)) => tag(services, name, top.digest).map(|()| top.clone()),
             None => {
                 let (store, registry) = (services.store, services.registry);
                 image::push_all(store, registry, images, name, &known, options, progress)
             }
         });
-        let digest = result?;
-        pushed.push((name, digest));
+        pushed.push((name, result?));
         // The latest first: it has all layers.
         known.insert(0, name.clone());
     }
-    Ok(pushed.into_iter().map(|(_, digest)| digest).collect())
+    Ok(pushed.into_iter().map(|(_, top)| top).collect())
 }
 
 /// Checks that a push of images for `platforms` to `names` removes no platform from an index in the
@@ -85,11 +84,11 @@ pub fn push_verbatim(
 }
 
 /// Shows a push to `name` as a step.
-fn shown(
+fn shown<T>(
     services: &Services<'_>,
     name: &str,
-    push: impl FnOnce(&(dyn Fn(u64) + Sync)) -> Result<Digest, ExportError>,
-) -> Result<Digest, Failure> {
+    push: impl FnOnce(&(dyn Fn(u64) + Sync)) -> Result<T, ExportError>,
+) -> Result<T, Failure> {
     let step = services.start(format!("[internal] push {name}"));
     let done_bytes = AtomicU64::new(0);
     let progress = |more: u64| {
@@ -103,8 +102,7 @@ fn shown(
 }
 
 /// Adds a tag to an image that is in the repository already.
-fn tag(services: &Services<'_>, name: &Reference, digest: Digest) -> Result<Digest, ExportError> {
+fn tag(services: &Services<'_>, name: &Reference, digest: Digest) -> Result<(), ExportError> {
     let tagged = services.registry.push_tag(name, digest);
-    tagged.map_err(|source| ExportError::Registry { name: name.familiar(), source })?;
-    Ok(digest)
+    tagged.map_err(|source| ExportError::Registry { name: name.familiar(), source })
 }

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Inspector, rule_page};
+use super::Inspector;
 use crate::diag::{Diagnostic, Span, codes};
-use crate::dockerfile::lint::{Outline, OutlineMount, StageSummary};
+use crate::dockerfile::lint::{Outline, OutlineMount, StageSummary, rule_page};
 
 impl Inspector<'_> {
     fn location(&self, span: Span) -> Value {
