@@ -9,6 +9,8 @@ pub mod pool;
 pub mod diag;
 pub mod oci;
 
+pub mod bake;
+
 pub mod dockerfile;
 
 pub mod tree;

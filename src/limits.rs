@@ -301,3 +301,25 @@ pub const MAX_IMAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// compared with 64 characters of the pattern at once, so each of its characters takes at most 64
 /// operations.
 pub const MAX_PATTERN_CHARS: usize = 4096;
+
+/// Maximum size of a definition file of `bake`. The largest in the wild have some 100 KB.
+pub const MAX_BAKE_FILE_BYTES: u64 = 16 << 20;
+/// Maximum number of objects and lists inside one another in a definition file. The reader is
+/// recursive; real files have fewer than ten.
+pub const MAX_BAKE_DEPTH: usize = 100;
+/// Maximum number of expressions and variables that are evaluated inside one another. Evaluation is
+/// recursive, and each level takes a few kilobytes of stack.
+pub const MAX_BAKE_NESTING: usize = 300;
+/// Maximum size of all values together that the evaluation of definition files copies or makes. A
+/// chain of lines such as `b = "${a}${a}"` doubles a text with each line.
+pub const MAX_BAKE_VALUE_BYTES: usize = 256 << 20;
+/// Maximum number of targets of one matrix, and of combinations of a `setproduct`.
+pub const MAX_BAKE_ELEMENTS: usize = 100_000;
+/// Maximum number of numbers of a `range`; cty has the same.
+pub const MAX_BAKE_RANGE: usize = 1024;
+/// Maximum number of digits of a number in a definition file, and of its exponent's value.
+pub const MAX_BAKE_NUMBER_DIGITS: usize = 4_096;
+/// Maximum memory of a compiled regular expression; the crate's default is ten times as much.
+pub const MAX_BAKE_PATTERN_BYTES: usize = 1 << 20;
+/// Maximum number of compose files that include or extend one another. Each costs a read.
+pub const MAX_BAKE_INCLUDES: usize = 20;

@@ -155,6 +155,7 @@ fn run(
     let global = &arguments.global;
     match &arguments.command {
         Command::Build(build) => commands::build::run(build, global, environment),
+        Command::Bake(bake) => commands::bake::run(bake, global, environment),
         Command::Lock(lock) => commands::lock::run(lock, global, environment),
         Command::Plan(plan) => commands::plan::run(plan, global, environment),
         Command::Enter(enter) => commands::enter::run(enter, global, environment),

@@ -47,7 +47,7 @@ macro_rules! codes {
 }
 
 // E01xx: lines and syntax. E02xx: words and variables. E03xx: stages and their graph. E04xx: steps
-// during execution. E05xx: build checks as errors. W0xxx: warnings. Build checks have BuildKit's
+// during execution. E05xx: build checks as errors. E06xx: definitions of bake. W0xxx: warnings. Build checks have BuildKit's
 // names (https://docs.docker.com/reference/build-checks/).
 codes! {
     EMPTY_FILE = "E0101", "the Dockerfile has no instruction";
@@ -96,6 +96,9 @@ codes! {
     NO_SANDBOX = "E0416", "the sandbox of a step cannot be set up on this machine";
     EMPTY_CONTINUATION = "W0001", "a continued instruction contains a blank line";
     LINT_AS_ERROR = "E0501", "a build check found a violation and check=error=true is set";
+    BAKE_SYNTAX = "E0601", "a definition file of bake is not HCL, JSON or YAML";
+    BAKE_DEFINITION = "E0602", "a definition of bake has a wrong value or name";
+    BAKE_IGNORED = "W0003", "a definition of bake has a name without a meaning";
     FOREIGN_FRONTEND = "W0002", "a # syntax directive names another frontend, which is not used";
     STAGE_NAME_CASING = "StageNameCasing", "stage names should be lower case";
     FROM_AS_CASING = "FromAsCasing", "`as` should be written in the same case as `from`";

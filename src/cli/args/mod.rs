@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No IO here.
 
+pub(super) mod bake;
 pub(super) mod bucket_options;
 pub(super) mod budget;
 pub(super) mod build;
@@ -38,6 +39,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::sandbox::IsolationChoice;
+use bake::BakeArgs;
 use build::BuildArgs;
 use debug::DebugArgs;
 use default_command::with_default_command;
@@ -124,6 +126,8 @@ pub(super) enum Command {
     /// Build an image from a Dockerfile (the word `build` may be left out)
     #[command(after_help = BUILD_AFTER_HELP, after_long_help = AFTER_HELP)]
     Build(Box<BuildArgs>),
+    /// Build the targets of a definition file: bake (HCL, JSON) or compose
+    Bake(Box<BakeArgs>),
     /// Pin the base images, downloads and git references of a Dockerfile
     Lock(Box<LockArgs>),
     /// Show what a build would do: which steps are cached, which would run, why, and for how long
@@ -245,6 +249,7 @@ impl Command {
             Self::Images(_)
             | Self::Login(_)
             | Self::Logout(_)
+            | Self::Bake(_)
             | Self::Explain(_)
             | Self::Tag(_)
             | Self::Rmi(_)

@@ -1,5 +1,6 @@
 //! The commands, one file each: converts arguments to options, calls the library, prints the result.
 
+pub(super) mod bake;
 pub(super) mod build;
 pub(super) mod build_options;
 pub(super) mod builds;

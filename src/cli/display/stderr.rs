@@ -36,6 +36,11 @@ pub(crate) fn remark(text: &str) {
     lines(text, false);
 }
 
+/// Shows rendered diagnostics, which are not an error.
+pub(crate) fn text(text: &str, colours: bool) {
+    lines(text.trim_end_matches('\n'), colours);
+}
+
 /// Writes lines. They may quote untrusted text, so control characters are removed.
 fn lines(text: &str, colours: bool) {
     let lines: Vec<_> = text.split('\n').map(|line| shown(line, colours)).collect();

@@ -1,5 +1,6 @@
 //! The inputs of a build: context, Dockerfile, lock file, secrets.
 
+pub(super) mod bake_files;
 pub(super) mod contexts;
 pub(super) mod dockerfile;
 pub(super) mod epoch;

@@ -1,0 +1,209 @@
+//! Targets and groups as JSON: `--print`, byte for byte as buildx prints it.
+//!
+//! Go's encoder keeps the order of fields, sorts maps, leaves out empty fields, and escapes `<`, `>`
+//! and `&`. Some texts double `${`, so that the output is a definition again.
+
+use std::collections::BTreeMap;
+
+use super::config::Group;
+use super::target::{NullableMap, PolicyConfig, Target};
+use super::value::{Type, Value, to_json};
+
+/// A JSON value that keeps the order of its members.
+#[derive(Debug, Clone)]
+enum Json {
+    /// A text, number, bool or null.
+    Scalar(Value),
+    List(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+/// Returns groups and targets as `--print` shows them, with a line ending.
+#[must_use]
+pub fn definition_json(
+    groups: &BTreeMap<String, Group>,
+    targets: &BTreeMap<String, Target>,
+) -> String {
+    let mut members = Vec::new();
+    if !groups.is_empty() {
+        let groups = groups.iter().map(|(name, group)| {
+            let description = text_member("description", &group.description);
+            let targets = ("targets".to_owned(), texts(&group.targets));
+            (name.clone(), Json::Object(description.into_iter().chain([targets]).collect()))
+        });
+        members.push(("group".to_owned(), Json::Object(groups.collect())));
+    }
+    let targets = targets.iter().map(|(name, target)| (name.clone(), json(target)));
+    members.push(("target".to_owned(), Json::Object(targets.collect())));
+    let mut out = String::new();
+    write(&Json::Object(members), 0, &mut out);
+    out.push('\n');
+    out
+}
+
+/// Returns one target as JSON without line endings.
+#[must_use]
+pub fn target_json(target: &Target) -> String {
+    let mut out = String::new();
+    write(&json(target), 0, &mut out);
+    out.lines().map(str::trim_start).collect()
+}
+
+fn json(target: &Target) -> Json {
+    let pairs = |map: &BTreeMap<String, String>, more: &[(&str, Value)]| {
+        let mut all: BTreeMap<String, Json> =
+            map.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), Json::Scalar(value.clone())));
+        all.extend(more);
+        Json::Object(all.into_iter().collect())
+    };
+    let mut members: Vec<(String, Json)> = Vec::new();
+    members.extend(text_member("description", &target.description));
+    push(&mut members, "inherits", list(Some(&target.inherits), |name| text(name)));
+    push(&mut members, "annotations", list(target.annotations.as_deref(), |t| text(&escaped(t))));
+    push(&mut members, "attest", list(target.attest.as_deref(), |entry| {
+        let kind = ("type", Value::text(&entry.kind));
+        match entry.disabled {
+            true => pairs(&entry.attributes, &[kind, ("disabled", Value::Bool(true))]),
+            false => pairs(&entry.attributes, &[kind]),
+        }
+    }));
+    push(&mut members, "context", target.context.as_deref().map(text));
+    let contexts = target.contexts.iter().flatten().map(|(n, l)| (n.clone(), Some(l.clone())));
+    push(&mut members, "contexts", map(Some(&contexts.collect()), str::to_owned));
+    push(&mut members, "dockerfile", target.dockerfile.as_deref().map(text));
+    let inline = target.dockerfile_inline.as_deref().map(|inline| text(&escaped(inline)));
+    push(&mut members, "dockerfile-inline", inline);
+    push(&mut members, "args", map(target.args.as_ref(), escaped));
+    push(&mut members, "labels", map(target.labels.as_ref(), escaped));
+    push(&mut members, "tags", list(target.tags.as_deref(), |tag| text(tag)));
+    for (name, caches) in [("cache-from", &target.cache_from), ("cache-to", &target.cache_to)] {
+        push(&mut members, name, list(caches.as_deref(), |entry| {
+            pairs(&entry.attributes, &[("type", Value::text(&entry.kind))])
+        }));
+    }
+    push(&mut members, "target", target.target.as_deref().map(text));
+    push(&mut members, "secret", list(target.secrets.as_deref(), |secret| {
+        let fields = [("id", &secret.id), ("src", &secret.source), ("env", &secret.env)];
+        Json::Object(fields.into_iter().filter_map(|(name, t)| text_member(name, t)).collect())
+    }));
+    push(&mut members, "ssh", list(target.ssh.as_deref(), |key| {
+        let mut fields: Vec<(String, Json)> = text_member("id", &key.id).into_iter().collect();
+        push(&mut fields, "paths", list(Some(&key.paths), |path| text(path)));
+        Json::Object(fields)
+    }));
+    push(&mut members, "platforms", list(target.platforms.as_deref(), |platform| text(platform)));
+    push(&mut members, "output", list(target.outputs.as_deref(), |output| {
+        let kind = ("type", Value::text(&output.kind));
+        match output.destination.as_str() {
+            "" => pairs(&output.attributes, &[kind]),
+            to => pairs(&output.attributes, &[kind, ("dest", Value::text(to))]),
+        }
+    }));
+    push_rest(target, &mut members);
+    Json::Object(members)
+}
+
+/// Adds the fields after `output`.
+fn push_rest(target: &Target, members: &mut Vec<(String, Json)>) {
+    let scalar = |value: Option<bool>| value.map(|value| Json::Scalar(Value::Bool(value)));
+    push(members, "pull", scalar(target.pull));
+    push(members, "no-cache", scalar(target.no_cache));
+    push(members, "network", target.network.as_deref().map(text));
+    push(members, "no-cache-filter", list(target.no_cache_filter.as_deref(), |stage| text(stage)));
+    push(members, "shm-size", target.shm_size.as_deref().map(text));
+    push(members, "ulimits", list(target.ulimits.as_deref(), |limit| text(limit)));
+    push(members, "resources", target.resources.as_ref().map(|limits| {
+        let limits = limits.entries().into_iter().map(|(name, value)| {
+            let value = value.map_or_else(Value::integer, Value::String);
+            (name.to_owned(), Json::Scalar(value))
+        });
+        Json::Object(limits.collect())
+    }));
+    push(members, "call", target.call.as_deref().map(text));
+    push(members, "entitlements", list(target.entitlements.as_deref(), |name| text(name)));
+    push(members, "extra-hosts", map(target.extra_hosts.as_ref(), escaped));
+    push(members, "policy", list(target.policy.as_deref(), policy));
+}
+
+/// Returns a policy under the names of buildx's Go struct, which has no others.
+fn policy(config: &PolicyConfig) -> Json {
+    let null = || Json::Scalar(Value::Null(Type::Dynamic));
+    let files = config.files.iter().map(|file| {
+        Json::Object(vec![("Filename".to_owned(), text(file)), ("Data".to_owned(), null())])
+    });
+    let files = if config.files.is_empty() { null() } else { Json::List(files.collect()) };
+    let flag = |value: bool| Json::Scalar(Value::Bool(value));
+    let members = [
+        ("Files", files),
+        ("Reset", flag(config.reset)),
+        ("Disabled", flag(config.disabled)),
+        ("Strict", config.strict.map_or_else(null, flag)),
+        ("LogLevel", config.log_level.as_deref().map_or_else(null, text)),
+    ];
+    Json::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// Doubles the signs that begin an interpolation.
+fn escaped(text: &str) -> String {
+    text.replace("${", "$${").replace("%{", "%%{")
+}
+
+fn text(text: &str) -> Json {
+    Json::Scalar(Value::text(text))
+}
+
+fn texts(texts: &[String]) -> Json {
+    Json::List(texts.iter().map(|item| text(item)).collect())
+}
+
+fn text_member(name: &str, value: &str) -> Option<(String, Json)> {
+    (!value.is_empty()).then(|| (name.to_owned(), text(value)))
+}
+
+fn push(members: &mut Vec<(String, Json)>, name: &str, value: Option<Json>) {
+    members.extend(value.map(|value| (name.to_owned(), value)));
+}
+
+/// Returns a list, or nothing if it is empty.
+fn list<T>(items: Option<&[T]>, item: impl Fn(&T) -> Json) -> Option<Json> {
+    let items = items.unwrap_or_default();
+    (!items.is_empty()).then(|| Json::List(items.iter().map(item).collect()))
+}
+
+fn map(map: Option<&NullableMap>, escape: fn(&str) -> String) -> Option<Json> {
+    let map = map.filter(|map| !map.is_empty())?;
+    let members = map.iter().map(|(name, value)| {
+        let value = value.as_deref().map(escape);
+        (name.clone(), Json::Scalar(value.map_or(Value::Null(Type::String), Value::String)))
+    });
+    Some(Json::Object(members.collect()))
+}
+
+/// Writes a value with two blanks for each level.
+fn write(json: &Json, depth: usize, out: &mut String) {
+    let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
+    match json {
+        Json::Scalar(value) => out.push_str(&to_json(value)),
+        Json::List(items) if items.is_empty() => out.push_str("[]"),
+        Json::Object(members) if members.is_empty() => out.push_str("{}"),
+        Json::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                out.push(if at == 0 { '[' } else { ',' });
+                out.push_str(&line(depth + 1));
+                write(item, depth + 1, out);
+            }
+            out.push_str(&line(depth));
+            out.push(']');
+        }
+        Json::Object(members) => {
+            for (at, (name, value)) in members.iter().enumerate() {
+                out.push(if at == 0 { '{' } else { ',' });
+                out.push_str(&format!("{}{}: ", line(depth + 1), to_json(&Value::text(name))));
+                write(value, depth + 1, out);
+            }
+            out.push_str(&line(depth));
+            out.push('}');
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `rbuild bake`: the targets of definition files.
+
+use super::{CliError, Environment, Exit, Global};
+use crate::bake::{
+    self, BakeError, DefinitionFile, Definitions, Flags, Parsed, Remark, Request,
+};
+use crate::cli::args::bake::{BakeArgs, List, ListKind};
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::{redact, stderr, table};
+use crate::cli::inputs::bake_files::{self, Variables};
+use crate::diag::{Diagnostic, SourceFile, codes};
+
+/// Context of `BAKE_CMD_CONTEXT`: the working directory.
+const COMMAND_CONTEXT: &str = "cwd://";
+
+/// Definition files that were read and evaluated.
+pub(crate) struct Loaded {
+    files: Vec<DefinitionFile>,
+    pub(crate) parsed: Parsed,
+    variables: Variables,
+}
+
+/// Prints the targets, or builds them.
+pub(crate) fn run(
+    args: &BakeArgs,
+    _global: &Global,
+    environment: &Environment,
+) -> Result<(), CliError> {
+    let list = args.list().map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
+    let loaded = load(args, environment)?;
+    if let Some(list) = list {
+        show_list(list, &loaded.parsed);
+        return Ok(());
+    }
+    let definitions = resolve(args, &loaded, environment)?;
+    if args.print {
+        stdout::bytes(bake::definition_json(&definitions.groups, &definitions.targets).as_bytes());
+        return Ok(());
+    }
+    let text = "error: building targets is not supported yet; use --print, and `rbuild build`";
+    Err(CliError::new(text, Exit::Usage))
+}
+
+/// Reads and evaluates the definition files. Remarks on them are printed.
+pub(crate) fn load(args: &BakeArgs, environment: &Environment) -> Result<Loaded, CliError> {
+    if let Some(url) = args.targets.first().filter(|first| bake::is_remote(first)) {
+        let text = format!(
+            "error: definitions from a URL are not supported yet: {url}; clone the repository, \
+             and run `rbuild bake` there"
+        );
+        return Err(CliError::new(text, Exit::Usage));
+    }
+    let files = bake_files::read(&args.file, environment)?;
+    let variables = Variables::of(&args.var, environment)?;
+    let lookup = |name: &str| variables.get(name);
+    let settings = bake_files::settings(&lookup, COMMAND_CONTEXT, environment)?;
+    let compose = bake_files::compose_settings(&variables)?;
+    let relative = bake_files::relative(environment)?;
+    let parsed = bake::parse(&files, &settings, &compose, relative)
+        .map_err(|errors| failed(&errors, &files, environment))?;
+    show_remarks(&parsed.remarks, &files, environment);
+    Ok(Loaded { files, parsed, variables })
+}
+
+/// Resolves the targets of the command line.
+pub(crate) fn resolve(
+    args: &BakeArgs,
+    loaded: &Loaded,
+    environment: &Environment,
+) -> Result<Definitions, CliError> {
+    let failed = |error| self::failed(&[error], &loaded.files, environment);
+    let flags = Flags {
+        push: args.push,
+        load: args.load,
+        call: args.method(),
+        no_cache: args.no_cache,
+        pull: args.pull,
+        sbom: args.sbom.clone(),
+        provenance: args.provenance.clone(),
+        policy: args.policy.clone(),
+    };
+    let (short, disable_policy) = flags.overrides().map_err(failed)?;
+    let request = Request {
+        targets: args.targets.clone(),
+        overrides: args.set.iter().cloned().chain(short).collect(),
+        epoch: environment.get("SOURCE_DATE_EPOCH").map(str::to_owned),
+        remote: None,
+        disable_policy,
+    };
+    let lookup = |name: &str| loaded.variables.get(name);
+    bake::resolve(&loaded.parsed.config, &request, &lookup).map_err(failed)
+}
+
+/// Returns errors with excerpts of the files that they are about.
+fn failed(errors: &[BakeError], files: &[DefinitionFile], environment: &Environment) -> CliError {
+    let shown = errors.iter().map(|error| match error.diagnostic(files) {
+        Some((diagnostic, source)) => {
+            CliError::of_diagnostics(vec![diagnostic], &source, environment.style(), Exit::Usage)
+        }
+        None => {
+            let help = error.help.as_ref().map(|help| format!("\nhelp: {help}"));
+            let text = format!("error: {}{}", error.message, help.unwrap_or_default());
+            CliError::new(text, Exit::Usage)
+        }
+    });
+    let all = shown.reduce(CliError::and);
+    all.unwrap_or_else(|| CliError::new("error: the definitions are wrong", Exit::Usage))
+}
+
+fn show_remarks(remarks: &[Remark], files: &[DefinitionFile], environment: &Environment) {
+    for remark in remarks {
+        let Some(file) = files.get(remark.at.file) else { continue };
+        let source = SourceFile::new(&file.name, String::from_utf8_lossy(&file.data));
+        let diagnostic =
+            Diagnostic::warning(codes::BAKE_IGNORED, remark.at.span, &remark.message);
+        let diagnostic = diagnostic.maybe_help(remark.help.as_ref());
+        let diagnostics = redact::diagnostics(&[diagnostic]);
+        let source = redact::source(&source);
+        let text = crate::diag::render(&diagnostics, &source, environment.style());
+        stderr::text(&text, environment.colour);
+    }
+}
+
+fn show_list(list: List, parsed: &Parsed) {
+    match (list.kind, list.json) {
+        (ListKind::Targets, true) => {
+            stdout::json(&bake::targets_json(&bake::listed_targets(&parsed.config)));
+        }
+        (ListKind::Variables, true) => stdout::json(&bake::variables_json(&parsed.variables)),
+        (ListKind::Targets, false) => {
+            let head = table::row([&"TARGET", &"DESCRIPTION"]);
+            let listed = bake::listed_targets(&parsed.config);
+            let rows = listed.iter().map(|row| table::row([&row.name, &row.description]));
+            table::lines(&[head].into_iter().chain(rows).collect::<Vec<_>>())
+                .iter()
+                .for_each(|line| say!("{line}"));
+        }
+        (ListKind::Variables, false) => {
+            let head = table::row([&"VARIABLE", &"TYPE", &"VALUE", &"DESCRIPTION"]);
+            let rows = parsed.variables.iter().map(|variable| {
+                let kind = variable.kind.clone().unwrap_or_default();
+                let value = variable.value.clone().unwrap_or_else(|| "<null>".to_owned());
+                table::row([&variable.name, &kind, &value, &variable.description])
+            });
+            table::lines(&[head].into_iter().chain(rows).collect::<Vec<_>>())
+                .iter()
+                .for_each(|line| say!("{line}"));
+        }
+    }
+}
