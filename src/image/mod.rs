@@ -109,6 +109,8 @@ pub struct ExportOptions {
     pub split: Option<bool>,
     /// True if a directory gets devices, set-user-ID bits and file capabilities.
     pub keeps_special: bool,
+    /// True if a directory loses all files that are not in the image.
+    pub deletes_others: bool,
 }
 
 /// For an index without annotations.
@@ -132,6 +134,7 @@ impl ExportOptions {
             trusts_tag: false,
             split: None,
             keeps_special: false,
+            deletes_others: false,
         }
     }
 
@@ -213,10 +216,19 @@ pub fn export_all(
             return layout::write_directory(store, images, path, options);
         }
         ExportTarget::Directory(path) => {
-            for (platform, rootfs) in rootfs_of_all(store, images, options)? {
-                let (platform, keeps_special) = (platform.as_deref(), options.keeps_special);
-                let to = rootfs_directory::Destination { directory: path, platform, keeps_special };
-                rootfs_directory::write(&rootfs, to, warn)?;
+            let all = rootfs_of_all(store, images, options)?;
+            for (platform, rootfs) in &all {
+                let to = rootfs_directory::Destination {
+                    directory: path,
+                    platform: platform.as_deref(),
+                    keeps_special: options.keeps_special,
+                    deletes_others: options.deletes_others,
+                };
+                rootfs_directory::write(rootfs, to, warn)?;
+            }
+            let platforms: Vec<&str> = all.iter().filter_map(|(name, _)| name.as_deref()).collect();
+            if options.deletes_others && !platforms.is_empty() {
+                rootfs_directory::delete_others(path, &platforms)?;
             }
             return first_config(images, options);
         }

@@ -94,6 +94,17 @@ impl<'s> Rootfs<'s> {
         })
     }
 
+    /// Returns the names in each directory of the tree, which may be none.
+    pub(super) fn names(&self) -> BTreeMap<TreePath, BTreeSet<Vec<u8>>> {
+        let mut names = BTreeMap::from([(TreePath::root(), BTreeSet::new())]);
+        for (path, _) in self.tree.walk(&self.top) {
+            let directory = path.parent().unwrap_or_default();
+            let of_directory: &mut BTreeSet<Vec<u8>> = names.entry(directory).or_default();
+            of_directory.extend(path.name().map(<[u8]>::to_vec));
+        }
+        names
+    }
+
     /// Opens a file of the tree for reading. The reader fails at its end if the content does not
     /// match the layer's listing.
     pub(super) fn reader<'a>(&'a self, file: &'a File) -> io::Result<Box<dyn Read + 'a>> {

@@ -4,9 +4,11 @@
 //! relative to an open descriptor of its directory, which was opened without following links. A
 //! file in the way is removed, never written through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File as OsFile;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -42,6 +44,8 @@ struct Writer<'a> {
     /// True if the process can change owners (chown(2)).
     may_chown: bool,
     lost_owners: bool,
+    /// Names in each directory of the tree, if others are deleted.
+    names: BTreeMap<TreePath, BTreeSet<Vec<u8>>>,
     warn: &'a mut dyn FnMut(ExportWarning),
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Destination<'a> {
     /// True if devices, set-user-ID bits and system attributes are kept: with them an image can act
     /// with the rights of the user who exports it.
     pub(super) keeps_special: bool,
+    /// True if files that are not in the tree are removed.
+    pub(super) deletes_others: bool,
 }
 
 impl Destination<'_> {
@@ -82,7 +88,7 @@ impl Destination<'_> {
     }
 }
 
-/// Writes the whole tree over existing files. Unrelated files stay.
+/// Writes the whole tree over existing files. Unrelated files stay, unless they are to be deleted.
 pub(super) fn write(
     rootfs: &Rootfs<'_>,
     to: Destination<'_>,
@@ -99,8 +105,13 @@ pub(super) fn write(
         open: Vec::new(),
         may_chown: rustix::process::geteuid().is_root(),
         lost_owners: false,
+        names: BTreeMap::new(),
         warn,
     };
+    if to.deletes_others {
+        writer.names = rootfs.names();
+        writer.delete_others(&TreePath::root())?;
+    }
     for (path, found) in rootfs.entries() {
         writer.entry(path, &found)?;
     }
@@ -114,6 +125,43 @@ pub(super) fn write(
     Ok(())
 }
 
+/// Removes everything in a directory but these names.
+pub(super) fn delete_others(directory: &Path, names: &[&str]) -> Result<()> {
+    let top = open_tree(directory)?;
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(top, ".", flags, Mode::empty());
+    let top = top.map_err(|error| PathError::new("open directory", directory, error))?;
+    remove_others(top.as_fd(), |name| names.iter().any(|kept| kept.as_bytes() == name), directory)
+}
+
+/// Removes the entries of the directory `at` whose names are not kept.
+fn remove_others(at: BorrowedFd<'_>, is_kept: impl Fn(&[u8]) -> bool, shown: &Path) -> Result<()> {
+    let failed = |error| PathError::new("list", shown, error);
+    let entries = rustix::fs::Dir::read_from(at).map_err(failed)?;
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if ![b".".as_slice(), b".."].contains(&name) && !is_kept(name) {
+            remove(at, name, &shown.join(OsStr::from_bytes(name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file, or a directory with its content.
+fn remove(at: BorrowedFd<'_>, name: &[u8], shown: &Path) -> Result<()> {
+    match rustix::fs::unlinkat(at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => {
+            // Through the descriptor, so that no link in the path is followed.
+            let here = format!("/proc/self/fd/{}", at.as_raw_fd());
+            let name = TreePath::root().join(name);
+            Ok(pathio::remove_dir_all(&Path::new(&here).join(name.as_path()))?)
+        }
+        Err(error) => Err(PathError::new("remove", shown, error).into()),
+    }
+}
+
 impl<'a> Writer<'a> {
     fn entry(&mut self, path: TreePath, found: &RootfsEntry<'a>) -> Result<()> {
         let parent = path.parent().unwrap_or_default();
@@ -121,8 +169,8 @@ impl<'a> Writer<'a> {
         match found {
             RootfsEntry::Directory(meta) => {
                 let fd = self.directory(&path)?;
-                self.open.push(OpenDirectory { path, fd, meta });
-                Ok(())
+                self.open.push(OpenDirectory { path: path.clone(), fd, meta });
+                self.delete_others(&path)
             }
             RootfsEntry::HardLink(target, _meta) if self.skipped.contains(target) => {
                 self.left_out.devices += 1;
@@ -192,16 +240,17 @@ impl<'a> Writer<'a> {
 
     fn clear(&self, path: &TreePath) -> Result<()> {
         let name = path.name().unwrap_or_default();
-        match rustix::fs::unlinkat(self.here(), name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => {
-                // Through the descriptor, so that no link in the path is followed.
-                let here = format!("/proc/self/fd/{}", self.here().as_raw_fd());
-                let name = TreePath::root().join(name);
-                Ok(pathio::remove_dir_all(&Path::new(&here).join(name.as_path()))?)
-            }
-            Err(error) => Err(self.failed("remove", path, error).into()),
+        remove(self.here(), name, &self.shown(path))
+    }
+
+    /// Removes what is in the current directory, `directory`, and not in the tree.
+    fn delete_others(&self, directory: &TreePath) -> Result<()> {
+        if self.names.is_empty() {
+            return Ok(());
         }
+        let is_kept =
+            |name: &[u8]| self.names.get(directory).is_some_and(|names| names.contains(name));
+        remove_others(self.here(), is_kept, &self.shown(directory))
     }
 
     /// Creates and opens a directory, or opens the existing one.

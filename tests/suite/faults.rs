@@ -141,6 +141,7 @@ fn export_options() -> ExportOptions {
         trusts_tag: false,
         split: None,
         keeps_special: false,
+        deletes_others: false,
     }
 }
 

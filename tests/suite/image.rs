@@ -41,6 +41,7 @@ fn options() -> ExportOptions {
         trusts_tag: false,
         split: None,
         keeps_special: false,
+        deletes_others: false,
     }
 }
 
@@ -233,6 +234,7 @@ fn a_second_image_joins_the_layout_directory_and_takes_over_its_name() {
         guarded_names: Vec::new(),
         split: None,
         keeps_special: false,
+        deletes_others: false,
         ..options()
     };
     let target = ExportTarget::OciDirectory(directory.clone());

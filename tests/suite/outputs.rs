@@ -113,8 +113,62 @@ fn files_of_platforms_are_apart_or_together() {
     assert!(piped.stdout.contains("content"));
     env.build(ANY, &["--platform", BOTH, "-o", "type=tar,platform-split=false"])
         .fails(2, &["needs type=local"]);
-    env.build(ANY, &["-o", "type=local,dest=x,mode=delete"])
-        .fails(2, &["mode=delete", "mode=copy"]);
+}
+
+#[test]
+fn mode_delete_leaves_nothing_but_the_image_in_the_directory() {
+    let env = env();
+    let output = "type=local,dest=out,mode=delete";
+    env.build(ANY, &["-o", output])
+        .fails(2, &["mode=delete", "out", "--allow buildx.local.delete"]);
+    assert!(!env.path("out").exists());
+    env.build(ANY, &["-o", "out"]).ok();
+    let listing = |directory: &str| {
+        let mut found = Vec::new();
+        let mut left = vec![env.path(directory)];
+        while let Some(at) = left.pop() {
+            for entry in fs::read_dir(at).unwrap().flatten() {
+                found.push(entry.path());
+                left.extend(entry.file_type().unwrap().is_dir().then(|| entry.path()));
+            }
+        }
+        found.sort();
+        found
+    };
+    let image = listing("out");
+    fs::create_dir(env.path("kept")).unwrap();
+    fs::write(env.path("kept/file"), "kept").unwrap();
+    let directory = image.iter().find(|path| path.is_dir()).unwrap();
+    fs::create_dir_all(directory.join("old/deep")).unwrap();
+    fs::write(directory.join("old/deep/file"), "old").unwrap();
+    fs::write(env.path("out/old"), "old").unwrap();
+    // What a link leads to is not removed.
+    std::os::unix::fs::symlink(env.path("kept"), env.path("out/link")).unwrap();
+    let allow = ["--allow", "buildx.local.delete"];
+    env.build(ANY, &[&["-o", output], &allow[..]].concat()).ok();
+    assert_eq!(listing("out"), image);
+    assert_eq!(fs::read_to_string(env.path("kept/file")).unwrap(), "kept");
+    // With a directory for each platform, others go, too.
+    let split = "type=local,dest=out,mode=delete,platform-split=true";
+    env.build(ANY, &[&["-o", split], &allow[..]].concat()).ok();
+    let names: Vec<_> = fs::read_dir(env.path("out")).unwrap().flatten().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[test]
+fn outputs_may_have_an_epoch_of_their_own() {
+    let env = env();
+    let created = |args: &[&str]| {
+        env.build(ANY, &[&["-t", "app:1"], args].concat()).ok();
+        let shown = env.rbuild(&["inspect", "--json", "app:1"]).ok().stdout;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["Created"].clone()
+    };
+    let output = "type=oci,dest=a,source-date-epoch=1700000000";
+    assert_eq!(created(&["-o", output]), "2023-11-14T22:13:20Z");
+    assert_eq!(created(&["-o", output, "--build-arg=SOURCE_DATE_EPOCH=1"]), "2023-11-14T22:13:20Z");
+    env.build(ANY, &["-o", output, "-o", "type=oci,dest=b"])
+        .fails(2, &["all outputs need the same source-date-epoch"]);
 }
 
 #[test]

@@ -12,13 +12,18 @@ use super::contexts::Input;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// Returns the Unix time for the image; `None` for that of the clock.
+/// Returns the Unix time for the image; `None` for that of the clock. `of_outputs` is the time of the
+/// outputs, which takes precedence.
 pub(crate) fn epoch(
+    of_outputs: Option<i64>,
     args: &BuildArgs,
     build_args: &BTreeMap<String, String>,
     dockerfile: &ir::Dockerfile,
     input: &Input,
 ) -> Result<Option<i64>> {
+    if of_outputs.is_some() {
+        return Ok(of_outputs);
+    }
     let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
     if let Some(text) = given.filter(|text| !text.is_empty()) {
         return text.parse().map(Some).map_err(|_bad| {

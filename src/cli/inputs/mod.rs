@@ -5,6 +5,7 @@ pub(super) mod contexts;
 pub(super) mod dockerfile;
 pub(super) mod epoch;
 mod fetched;
+pub(super) mod git_facts;
 pub(super) mod lock_text;
 pub(super) mod lockfile;
 pub(super) mod not_found;

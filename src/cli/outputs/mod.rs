@@ -4,7 +4,7 @@ pub(super) mod engine;
 pub(super) mod output;
 
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::args::compression::CompressionArgs;
 use crate::cli::args::outputs::{EngineChoice, OutputArgs, PushTime};
@@ -87,6 +87,29 @@ impl Outputs {
         let (keeps_special, replaces_index, sends_late) = (false, false, false);
         let (engine, place) = (EngineChoice::Any, None);
         Self { all, tags, annotations, engine, place, keeps_special, replaces_index, sends_late }
+    }
+
+    /// Returns the directory of an output that removes other files, if there is one.
+    pub(super) fn deleted_directory(&self) -> Option<&Path> {
+        let deletes = self.all.iter().find(|output| output.deletes_others)?;
+        deletes.kind.path().map(PathBuf::as_path)
+    }
+
+    /// Returns the time of all outputs, in Unix seconds, if they have one of their own.
+    ///
+    /// # Errors
+    /// If outputs differ: they share the config of the image.
+    pub(super) fn epoch_s(&self) -> Result<Option<i64>, String> {
+        let mut epochs = self.all.iter().map(|output| output.epoch_s);
+        let first = epochs.next().flatten();
+        if epochs.any(|epoch_s| epoch_s != first) {
+            return Err(
+                "all outputs need the same source-date-epoch: they share one image; or use \
+                        --build-arg SOURCE_DATE_EPOCH=SECONDS"
+                    .to_owned(),
+            );
+        }
+        Ok(first)
     }
 
     /// Returns the names that an output has.

@@ -35,6 +35,12 @@ pub(crate) struct Output {
     pub(crate) unpacked: bool,
     /// True for one directory a platform; `None`: if there are several platforms.
     pub(crate) split: Option<bool>,
+    /// True if the directory loses all files that are not in the image.
+    pub(crate) deletes_others: bool,
+    /// Time of config and history in place of SOURCE_DATE_EPOCH, in Unix seconds.
+    pub(crate) epoch_s: Option<i64>,
+    /// True if registries need not show a valid certificate.
+    pub(crate) insecure: bool,
     /// Annotations of this output alone.
     pub(crate) annotations: Vec<Annotation>,
 }
@@ -124,6 +130,8 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ("registry.insecure", IMAGES),
     ("oci-artifact", IMAGES),
     ("attestation-inline", IMAGES),
+    ("attestation-prefix", &["local", "tar"]),
+    ("source-date-epoch", &["image", "registry", "oci", "docker", "local", "tar"]),
     ("prefer-nondist-layers", PACKED),
     ("oci-mediatypes", PACKED),
     ("compression", PACKED),
@@ -138,8 +146,6 @@ const PACKED: &[&str] = &["image", "registry", "oci", "docker"];
 
 /// Attributes of BuildKit that rbuild does not support, and alternatives.
 const REFUSED: &[(&str, &str)] = &[
-    ("source-date-epoch", "use --build-arg SOURCE_DATE_EPOCH=SECONDS, which is for all outputs"),
-    ("attestation-prefix", "rbuild does not create attestations"),
     ("context", "set DOCKER_HOST, or use `-o type=docker,dest=- | docker --context NAME load`"),
     ("danging-name-empty-only", "dangling-name-prefix names an image only if it has no other name"),
 ];
@@ -173,6 +179,9 @@ pub(crate) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output,
         dangling_prefix: None,
         unpacked: false,
         split: None,
+        deletes_others: false,
+        epoch_s: None,
+        insecure: false,
         annotations: Vec::new(),
     };
     if !text.contains('=') {
@@ -228,18 +237,18 @@ impl OutputFields {
             "unpack" => output.unpacked = is_true()?,
             "dangling-name-prefix" => output.dangling_prefix = Some(name_of(value)?),
             "platform-split" => output.split = Some(is_true()?),
-            "mode" if value == "copy" => {}
-            "mode" => {
-                return Err(format!(
-                    "mode={value} is not supported, only mode=copy, which overwrites files: remove the directory first"
-                ));
+            "mode" => output.deletes_others = deletes_others(value)?,
+            "source-date-epoch" => output.epoch_s = Some(seconds(value)?),
+            "registry.insecure" => output.insecure = is_true()?,
+            // There are no attestations that these could be about.
+            "attestation-prefix" => {}
+            "oci-artifact" | "attestation-inline" => drop(is_true()?),
+            "prefer-nondist-layers" if is_true()? => {
+                return Err("prefer-nondist-layers=true is not supported: all layers are pushed, \
+                            whatever their media type"
+                    .to_owned());
             }
-            "registry.insecure"
-            | "oci-artifact"
-            | "attestation-inline"
-            | "prefer-nondist-layers" => {
-                refuse_true(name, is_true()?)?;
-            }
+            "prefer-nondist-layers" => {}
             other => return output.set_annotation(other, value),
         }
         self.given.push(name.to_owned());
@@ -306,14 +315,17 @@ fn name_of(text: &str) -> Result<Reference, String> {
     text.parse::<Reference>().map_err(|error| error.to_string())
 }
 
-fn refuse_true(name: &str, value: bool) -> Result<(), String> {
-    let why = match name {
-        _ if !value => return Ok(()),
-        "registry.insecure" => "use --registry NAME,insecure or NAME,http, or registries.toml",
-        "prefer-nondist-layers" => "all layers are pushed, whatever their media type",
-        _ => "rbuild does not create attestations",
-    };
-    Err(format!("{name}=true is not supported: {why}"))
+/// Parses the value of `mode`. Returns whether other files are removed.
+fn deletes_others(value: &str) -> Result<bool, String> {
+    match value {
+        "copy" => Ok(false),
+        "delete" => Ok(true),
+        other => Err(format!("mode={other} must be copy or delete")),
+    }
+}
+
+fn seconds(value: &str) -> Result<i64, String> {
+    value.parse().map_err(|_bad| format!("source-date-epoch={value} is not a number of seconds"))
 }
 
 /// Parses the value of an attribute that is true or false.
@@ -412,6 +424,9 @@ mod tests {
         let output = read("type=registry,name=a,push-by-digest=true,name-canonical=true").unwrap();
         assert_eq!((output.by_digest, output.canonical, output.has_tag), (true, true, false));
         assert_eq!(read("type=local,dest=x,platform-split=false").unwrap().split, Some(false));
+        let output = read("type=local,dest=x,mode=delete,source-date-epoch=7").unwrap();
+        assert_eq!((output.deletes_others, output.epoch_s), (true, Some(7)));
+        assert!(read("type=registry,registry.insecure=true,oci-artifact=true").unwrap().insecure);
     }
 
     #[test]
@@ -442,18 +457,18 @@ mod tests {
                 "name is for type=image, registry, oci, docker, not for type=local",
             ),
             ("type=local,dest=x,annotation.a=b", "type=local does not support annotations"),
-            (
-                "type=local,dest=x,mode=delete",
-                "mode=delete is not supported, only mode=copy, which overwrites files: remove the directory first",
-            ),
+            ("type=local,dest=x,mode=move", "mode=move must be copy or delete"),
+            ("type=tar,mode=delete", "mode is for type=local, not for type=tar"),
+            ("type=oci,source-date-epoch=x", "source-date-epoch=x is not a number of seconds"),
             ("type=image,push-by-digest=true", "push-by-digest needs push=true"),
             (
                 "type=registry,name=a:1,push-by-digest=true",
                 "push-by-digest needs names without a tag",
             ),
             (
-                "type=image,oci-artifact=true",
-                "oci-artifact=true is not supported: rbuild does not create attestations",
+                "type=image,prefer-nondist-layers=true",
+                "prefer-nondist-layers=true is not supported: all layers are pushed, whatever their \
+                 media type",
             ),
             (
                 "type=image,compression=estargz",

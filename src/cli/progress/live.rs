@@ -4,6 +4,7 @@
 //! owner of a [`TerminalHandle`] draws several frames a second. Events only change the model: they
 //! never wait for the terminal.
 
+mod colours;
 mod frame;
 mod line;
 mod look;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::cli::display::text::shown;
+use crate::cli::environment::Environment;
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::executor::Event;
 use crate::pool;
@@ -22,6 +24,7 @@ use crate::pool;
 use super::out::Out;
 use super::sink::{Failure, Sink, Success};
 
+use colours::Colours;
 use look::{Look, Signs};
 use model::Model;
 use screen::Screen;
@@ -53,10 +56,13 @@ struct Output {
 }
 
 impl Live {
-    pub(super) fn new(started: Instant, style: Style, unicode: bool) -> Self {
-        let colours = style == Style::Colour;
-        let look = Look { signs: if unicode { Signs::Unicode } else { Signs::Ascii } };
-        let screen = Mutex::new(Output { screen: Screen::new(colours), has_ended: false });
+    pub(super) fn new(started: Instant, environment: &Environment) -> Self {
+        let style = environment.style();
+        let signs = if environment.shows_unicode() { Signs::Unicode } else { Signs::Ascii };
+        let colours = environment.get("BUILDKIT_COLORS").unwrap_or_default();
+        let look = Look { signs, colours: Colours::of_variable(colours) };
+        let screen = Screen::new(style == Style::Colour);
+        let screen = Mutex::new(Output { screen, has_ended: false });
         let shared = Arc::new(Shared { started, model: Mutex::new(Model::new(look)), screen });
         Self { shared, style }
     }

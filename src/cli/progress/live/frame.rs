@@ -163,6 +163,7 @@ fn share(steps: &[StepBlock<'_>], mut left: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::progress::live::colours::Colours;
     use crate::cli::progress::live::look::{Look, Signs};
     use crate::executor::{Event, Outcome, StageOutline, StepPlace, Stream};
 
@@ -186,7 +187,7 @@ mod tests {
     }
 
     fn model() -> Model {
-        Model::new(Look { signs: Signs::Unicode })
+        Model::new(Look { signs: Signs::Unicode, colours: Colours::default() })
     }
 
     /// Two stages that compile, and a pull.

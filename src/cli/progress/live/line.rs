@@ -1,5 +1,7 @@
 //! Lines of the live view: painted text, measured and clipped in columns.
 
+use std::borrow::Cow;
+
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::cli::display::text::shown;
@@ -24,12 +26,16 @@ pub(super) enum Paint {
     Red,
     /// For steps that were canceled.
     Yellow,
+    /// A colour of `BUILDKIT_COLORS`: the parameter of SGR.
+    Sgr(u8),
+    /// A colour of `BUILDKIT_COLORS`: red, green and blue.
+    Rgb(u8, u8, u8),
 }
 
 impl Paint {
     /// Returns the parameter of SGR (ECMA-48, 8.3.117).
-    const fn code(self) -> &'static str {
-        match self {
+    fn code(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Plain => "",
             Self::Bold => "1",
             Self::Dim => "2",
@@ -37,7 +43,9 @@ impl Paint {
             Self::Cyan => "36",
             Self::Red => "31",
             Self::Yellow => "33",
-        }
+            Self::Sgr(parameter) => return Cow::Owned(parameter.to_string()),
+            Self::Rgb(red, green, blue) => return Cow::Owned(format!("38;2;{red};{green};{blue}")),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::executor::{Outcome, StepId};
 
+use super::colours::Colours;
 use super::line::{Paint, PaintedLine};
 
 /// Characters that the terminal can show.
@@ -19,6 +20,7 @@ pub(super) enum Signs {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) signs: Signs,
+    pub(super) colours: Colours,
 }
 
 /// Width in columns of a time or of `CACHED`.
@@ -46,10 +48,10 @@ impl Look {
     /// Returns the beginning of a finished step's line: a symbol, and its duration or outcome.
     pub(super) fn end(self, outcome: Outcome, took: Duration) -> PaintedLine {
         let (paint, unicode, ascii, text) = match outcome {
-            Outcome::Done => (Paint::Green, "✔", "+", clock(took)),
-            Outcome::Cached => (Paint::Cyan, "✔", "+", "CACHED".to_owned()),
-            Outcome::Failed => (Paint::Red, "✘", "x", "ERROR".to_owned()),
-            Outcome::Cancelled => (Paint::Yellow, "■", "-", "CANCELED".to_owned()),
+            Outcome::Done => (self.colours.done, "✔", "+", clock(took)),
+            Outcome::Cached => (self.colours.running, "✔", "+", "CACHED".to_owned()),
+            Outcome::Failed => (self.colours.failed, "✘", "x", "ERROR".to_owned()),
+            Outcome::Cancelled => (self.colours.cancelled, "■", "-", "CANCELED".to_owned()),
         };
         let sign = if self.signs == Signs::Unicode { unicode } else { ascii };
         self.start(paint, sign, if outcome == Outcome::Done { Paint::Plain } else { paint }, &text)
@@ -63,7 +65,7 @@ impl Look {
         };
         let turns = usize::try_from(now.as_millis() / TURN_MS).unwrap_or(0);
         let at = turns.checked_rem(spinner.len()).unwrap_or(0);
-        self.start(Paint::Cyan, spinner.get(at).unwrap_or(&" "), Paint::Plain, elapsed)
+        self.start(self.colours.running, spinner.get(at).unwrap_or(&" "), Paint::Plain, elapsed)
     }
 
     fn start(self, sign_paint: Paint, sign: &str, paint: Paint, text: &str) -> PaintedLine {

@@ -102,13 +102,14 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::progress::live::colours::Colours;
     use crate::cli::progress::live::line::Paint;
     use crate::cli::progress::live::look::Signs;
 
     #[test]
     fn a_frame_is_one_write_that_ends_where_it_began() {
         let line = |text: &str| PaintedLine::default().with(Paint::Green, text);
-        let look = Look { signs: Signs::Unicode };
+        let look = Look { signs: Signs::Unicode, colours: Colours::default() };
         let mut screen = Screen::new(false);
         let mut frame = |past: &[FinishedLine], lines: &[PaintedLine]| {
             let bytes = screen.frame(past, lines, look, 6);
