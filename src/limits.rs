@@ -291,6 +291,9 @@ pub const MAX_AGENT_CONNECTIONS: usize = 32;
 /// another stage, and up to a megabyte.
 pub const MAX_STAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
+/// Maximum number of targets of a bake that are built at the same time, each with threads of its own.
+pub const MAX_TARGETS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
 /// Maximum number of images whose documents are fetched at once: each takes a thread and a
 /// connection.
 pub const MAX_IMAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();

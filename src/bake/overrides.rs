@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::config::Config;
 use super::source::BakeError;
-use super::target::{Attest, Output, PolicyConfig, Secret, SshKey, Target, parse_bool, parse_caches};
+use super::target::{
+    Attest, Output, PolicyConfig, Secret, SshKey, Target, parse_bool, parse_caches,
+};
 use super::wildcard;
 use crate::diag::nearest;
 
@@ -35,16 +37,53 @@ pub struct Granted {
 
 /// Keys whose values are lists.
 const LISTS: [&str; 12] = [
-    "annotations", "attest", "cache-from", "cache-to", "entitlements", "network", "output",
-    "platform", "policy", "secrets", "ssh", "tags",
+    "annotations",
+    "attest",
+    "cache-from",
+    "cache-to",
+    "entitlements",
+    "network",
+    "output",
+    "platform",
+    "policy",
+    "secrets",
+    "ssh",
+    "tags",
 ];
 
 /// All keys of `--set`.
 const KEYS: [&str; 31] = [
-    "annotations", "args", "attest", "cache-from", "cache-to", "call", "context", "contexts",
-    "dockerfile", "entitlements", "extra-hosts", "labels", "load", "network", "no-cache",
-    "no-cache-filter", "output", "platform", "policy", "pull", "push", "resources", "secret",
-    "secrets", "shm-size", "ssh", "tags", "target", "ulimits", "description", "inherits",
+    "annotations",
+    "args",
+    "attest",
+    "cache-from",
+    "cache-to",
+    "call",
+    "context",
+    "contexts",
+    "dockerfile",
+    "entitlements",
+    "extra-hosts",
+    "labels",
+    "load",
+    "network",
+    "no-cache",
+    "no-cache-filter",
+    "output",
+    "platform",
+    "policy",
+    "pull",
+    "push",
+    "resources",
+    "secret",
+    "secrets",
+    "shm-size",
+    "ssh",
+    "tags",
+    "target",
+    "ulimits",
+    "description",
+    "inherits",
 ];
 
 impl Overrides {
@@ -243,8 +282,11 @@ fn set_entries(
             entry_list(&mut target.attest, attests, true);
         }
         "policy" => {
-            let configs =
-                given.values.iter().map(|text| PolicyConfig::parse(text)).collect::<Result<_, _>>()?;
+            let configs = given
+                .values
+                .iter()
+                .map(|text| PolicyConfig::parse(text))
+                .collect::<Result<_, _>>()?;
             entry_list(&mut target.policy, configs, given.append);
         }
         "entitlements" => {

@@ -95,6 +95,9 @@ mod tests {
         for (path, expected) in cases {
             assert_eq!(clean(path), expected, "{path}");
         }
-        assert_eq!((parent("a/b"), parent("b"), join("a", "../c")), ("a".into(), ".".into(), "c".into()));
+        assert_eq!(
+            (parent("a/b"), parent("b"), join("a", "../c")),
+            ("a".into(), ".".into(), "c".into())
+        );
     }
 }

@@ -53,7 +53,8 @@ fn json(target: &Target) -> Json {
     let pairs = |map: &BTreeMap<String, String>, more: &[(&str, Value)]| {
         let mut all: BTreeMap<String, Json> =
             map.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        let more = more.iter().map(|(name, value)| ((*name).to_owned(), Json::Scalar(value.clone())));
+        let more =
+            more.iter().map(|(name, value)| ((*name).to_owned(), Json::Scalar(value.clone())));
         all.extend(more);
         Json::Object(all.into_iter().collect())
     };
@@ -61,13 +62,17 @@ fn json(target: &Target) -> Json {
     members.extend(text_member("description", &target.description));
     push(&mut members, "inherits", list(Some(&target.inherits), |name| text(name)));
     push(&mut members, "annotations", list(target.annotations.as_deref(), |t| text(&escaped(t))));
-    push(&mut members, "attest", list(target.attest.as_deref(), |entry| {
-        let kind = ("type", Value::text(&entry.kind));
-        match entry.disabled {
-            true => pairs(&entry.attributes, &[kind, ("disabled", Value::Bool(true))]),
-            false => pairs(&entry.attributes, &[kind]),
-        }
-    }));
+    push(
+        &mut members,
+        "attest",
+        list(target.attest.as_deref(), |entry| {
+            let kind = ("type", Value::text(&entry.kind));
+            match entry.disabled {
+                true => pairs(&entry.attributes, &[kind, ("disabled", Value::Bool(true))]),
+                false => pairs(&entry.attributes, &[kind]),
+            }
+        }),
+    );
     push(&mut members, "context", target.context.as_deref().map(text));
     let contexts = target.contexts.iter().flatten().map(|(n, l)| (n.clone(), Some(l.clone())));
     push(&mut members, "contexts", map(Some(&contexts.collect()), str::to_owned));
@@ -78,28 +83,44 @@ fn json(target: &Target) -> Json {
     push(&mut members, "labels", map(target.labels.as_ref(), escaped));
     push(&mut members, "tags", list(target.tags.as_deref(), |tag| text(tag)));
     for (name, caches) in [("cache-from", &target.cache_from), ("cache-to", &target.cache_to)] {
-        push(&mut members, name, list(caches.as_deref(), |entry| {
-            pairs(&entry.attributes, &[("type", Value::text(&entry.kind))])
-        }));
+        push(
+            &mut members,
+            name,
+            list(caches.as_deref(), |entry| {
+                pairs(&entry.attributes, &[("type", Value::text(&entry.kind))])
+            }),
+        );
     }
     push(&mut members, "target", target.target.as_deref().map(text));
-    push(&mut members, "secret", list(target.secrets.as_deref(), |secret| {
-        let fields = [("id", &secret.id), ("src", &secret.source), ("env", &secret.env)];
-        Json::Object(fields.into_iter().filter_map(|(name, t)| text_member(name, t)).collect())
-    }));
-    push(&mut members, "ssh", list(target.ssh.as_deref(), |key| {
-        let mut fields: Vec<(String, Json)> = text_member("id", &key.id).into_iter().collect();
-        push(&mut fields, "paths", list(Some(&key.paths), |path| text(path)));
-        Json::Object(fields)
-    }));
+    push(
+        &mut members,
+        "secret",
+        list(target.secrets.as_deref(), |secret| {
+            let fields = [("id", &secret.id), ("src", &secret.source), ("env", &secret.env)];
+            Json::Object(fields.into_iter().filter_map(|(name, t)| text_member(name, t)).collect())
+        }),
+    );
+    push(
+        &mut members,
+        "ssh",
+        list(target.ssh.as_deref(), |key| {
+            let mut fields: Vec<(String, Json)> = text_member("id", &key.id).into_iter().collect();
+            push(&mut fields, "paths", list(Some(&key.paths), |path| text(path)));
+            Json::Object(fields)
+        }),
+    );
     push(&mut members, "platforms", list(target.platforms.as_deref(), |platform| text(platform)));
-    push(&mut members, "output", list(target.outputs.as_deref(), |output| {
-        let kind = ("type", Value::text(&output.kind));
-        match output.destination.as_str() {
-            "" => pairs(&output.attributes, &[kind]),
-            to => pairs(&output.attributes, &[kind, ("dest", Value::text(to))]),
-        }
-    }));
+    push(
+        &mut members,
+        "output",
+        list(target.outputs.as_deref(), |output| {
+            let kind = ("type", Value::text(&output.kind));
+            match output.destination.as_str() {
+                "" => pairs(&output.attributes, &[kind]),
+                to => pairs(&output.attributes, &[kind, ("dest", Value::text(to))]),
+            }
+        }),
+    );
     push_rest(target, &mut members);
     Json::Object(members)
 }
@@ -113,13 +134,17 @@ fn push_rest(target: &Target, members: &mut Vec<(String, Json)>) {
     push(members, "no-cache-filter", list(target.no_cache_filter.as_deref(), |stage| text(stage)));
     push(members, "shm-size", target.shm_size.as_deref().map(text));
     push(members, "ulimits", list(target.ulimits.as_deref(), |limit| text(limit)));
-    push(members, "resources", target.resources.as_ref().map(|limits| {
-        let limits = limits.entries().into_iter().map(|(name, value)| {
-            let value = value.map_or_else(Value::integer, Value::String);
-            (name.to_owned(), Json::Scalar(value))
-        });
-        Json::Object(limits.collect())
-    }));
+    push(
+        members,
+        "resources",
+        target.resources.as_ref().map(|limits| {
+            let limits = limits.entries().into_iter().map(|(name, value)| {
+                let value = value.map_or_else(Value::integer, Value::String);
+                (name.to_owned(), Json::Scalar(value))
+            });
+            Json::Object(limits.collect())
+        }),
+    );
     push(members, "call", target.call.as_deref().map(text));
     push(members, "entitlements", list(target.entitlements.as_deref(), |name| text(name)));
     push(members, "extra-hosts", map(target.extra_hosts.as_ref(), escaped));

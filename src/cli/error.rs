@@ -16,6 +16,7 @@ pub(super) struct CliError {
     exit: Exit,
     findings: Option<Box<Findings>>,
     last_lines: Vec<String>,
+    is_consequence: bool,
 }
 
 /// Diagnostics of a Dockerfile.
@@ -30,7 +31,7 @@ impl CliError {
     pub(super) fn new(text: impl Into<String>, exit: Exit) -> Self {
         let text: String = text.into();
         let text = redacted(&text);
-        Self { text, exit, findings: None, last_lines: Vec::new() }
+        Self { text, exit, findings: None, last_lines: Vec::new(), is_consequence: false }
     }
 
     /// Returns the exit code.
@@ -72,6 +73,24 @@ impl CliError {
         }
         self.last_lines = lines.to_vec();
         self
+    }
+
+    /// Marks the error of a build that ended because another one failed.
+    pub(super) fn as_consequence(self) -> Self {
+        Self { is_consequence: true, ..self }
+    }
+
+    /// Names the target of a bake above the text.
+    pub(super) fn of_target(mut self, name: &str) -> Self {
+        if !self.is_reported() {
+            self.text = format!("target {name} failed:\n{}", self.text);
+        }
+        self
+    }
+
+    /// Returns whether it ended because another build failed.
+    pub(super) const fn is_consequence(&self) -> bool {
+        self.is_consequence
     }
 
     /// Returns an error whose text was shown already.

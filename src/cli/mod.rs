@@ -85,6 +85,9 @@ fn run_arguments() -> Exit {
         return failed(&error, is_json, &environment);
     }
     environment.registry_flags = arguments.global.registries.clone();
+    if let Some(build) = arguments.command.build_args() {
+        environment.registry_flags.settings.extend(defaults::insecure_registries(build));
+    }
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
         let text =
             "error: --ca and --registry have no effect: this command does not use a registry";

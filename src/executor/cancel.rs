@@ -19,6 +19,8 @@ pub struct CancelSwitch {
     write_end: OwnedFd,
     /// True while the build computes a plan or reads standard input, which never look at the switch.
     ends_at_once: AtomicBool,
+    /// True if several builds share the switch: while one of them plans, others may run steps.
+    is_shared: bool,
     /// Cancels transfers if the caller interrupts. After a failed step they go on, since caches are
     /// exported then.
     transfers: Option<Cancellation>,
@@ -33,7 +35,13 @@ impl CancelSwitch {
         let (read_end, write_end) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (state, ends_at_once) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
-        Ok(Self { state, read_end, write_end, ends_at_once, transfers: None })
+        Ok(Self { state, read_end, write_end, ends_at_once, is_shared: false, transfers: None })
+    }
+
+    /// Makes the switch one of several builds that run at once.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
     }
 
     /// Makes an interrupt cancel the transfers of a client, too.
@@ -81,7 +89,7 @@ impl CancelSwitch {
     /// Does work that neither reads the switch nor leaves anything to clean up: a signal may end
     /// the process meanwhile.
     pub fn end_at_once_during<R>(&self, work: impl FnOnce() -> R) -> R {
-        self.ends_at_once.store(true, Ordering::SeqCst);
+        self.ends_at_once.store(!self.is_shared, Ordering::SeqCst);
         let done = work();
         self.ends_at_once.store(false, Ordering::SeqCst);
         done

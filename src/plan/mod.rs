@@ -120,7 +120,7 @@ impl Uncached {
 pub struct ImageRequest {
     /// Full name of the image.
     pub name: Reference,
-    /// Registry or layout that has it.
+    /// Registry, layout or store that has it.
     pub location: ImageLocation,
     /// Platform of the image.
     pub platform: Platform,
@@ -133,6 +133,8 @@ pub enum ImageLocation {
     Registry,
     /// An OCI image layout.
     Layout(Box<LayoutLocation>),
+    /// A manifest or index of the store, which no tag needs to name.
+    Stored(Box<Digest>),
 }
 
 /// The location of an image in an OCI image layout (image-spec, image-layout.md).

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::env::Env;
+use crate::support::env::{Done, Env};
 
 const TWO_STAGES: &str = "FROM base:1 AS First\n\
                           RUN --mount=type=cache,target=/c ls /c > /seen && echo x > /c/x\n\
@@ -193,6 +193,32 @@ fn metadata_has_the_members_of_buildx() {
     let warnings = read(&env)["buildx.build.warnings"].clone();
     assert!(decoded(&warnings[0]["short"]).contains("(line 2)"), "{warnings}");
     assert!(warnings[0]["url"].as_str().unwrap().ends_with("/maintainer-deprecated/"));
+}
+
+#[test]
+fn labels_name_the_commit_and_the_repository_if_asked() {
+    let mut env = env();
+    env.write("Dockerfile", "FROM base:1\n");
+    let script = "git init -q . && git -c user.name=n -c user.email=e commit -q --allow-empty -m m && \
+                  git remote add origin https://me:secret@git.example/a.git && git rev-parse HEAD";
+    let commit = env.program("sh").args(["-c", script]).output().unwrap();
+    let commit = Done::of(commit).ok().stdout.trim().to_owned();
+    let labels = |env: &Env, args: &[&str]| -> Value {
+        env.rbuild(&[&["build", "context", "-t", "app:1"], args].concat()).ok();
+        let shown = env.rbuild(&["inspect", "--json", "app:1"]).ok().stdout;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["Config"]["Labels"].clone()
+    };
+    assert_eq!(labels(&env, &[]), Value::Null);
+    env.set("BUILDX_GIT_LABELS", "1");
+    let want = json!({
+        "com.docker.image.source.entrypoint": "context/Dockerfile",
+        "org.opencontainers.image.revision": commit,
+        "org.opencontainers.image.source": "https://git.example/a.git",
+    });
+    assert_eq!(labels(&env, &[]), want);
+    let own = labels(&env, &["--label", "org.opencontainers.image.revision=mine"]);
+    assert_eq!(own["org.opencontainers.image.revision"], "mine");
 }
 
 /// Returns the text of a member that is encoded as Go encodes bytes.

@@ -110,7 +110,9 @@ fn hosts(node: Node) -> Result<Node, BakeError> {
         };
         match members.iter_mut().find(|(own, ..)| own == name) {
             Some((_, _, Node { kind: NodeKind::List(own), .. })) => own.extend(addresses),
-            _ => members.push((name.to_owned(), place, Node::new(NodeKind::List(addresses), place))),
+            _ => {
+                members.push((name.to_owned(), place, Node::new(NodeKind::List(addresses), place)))
+            }
         }
     };
     match node.kind {

@@ -95,7 +95,9 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, BakeError> {
             Event::StreamEnd => {
                 return Ok(Node::new(NodeKind::Null, Place::new(file, Span::default())));
             }
-            Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..)
+            Event::Scalar(..)
+            | Event::SequenceStart(..)
+            | Event::MappingStart(..)
             | Event::Alias(_) => return reader.node(event, &span, 0),
             _ => {}
         }

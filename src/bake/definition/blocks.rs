@@ -63,8 +63,7 @@ impl Program<'_> {
 
     fn instances(&mut self, block: &Block) -> Result<Vec<Instance>, BakeError> {
         let (matrix, name) = (block.body.attribute("matrix"), block.body.attribute("name"));
-        let (label, label_at) =
-            block.labels.first().cloned().unwrap_or((String::new(), block.at));
+        let (label, label_at) = block.labels.first().cloned().unwrap_or((String::new(), block.at));
         valid(&label, label_at)?;
         if let (true, Some(found)) = (block.kind == "group", matrix.or(name)) {
             let message = format!("a group cannot have {:?}", found.name);
@@ -281,7 +280,8 @@ fn valid(name: &str, at: Place) -> Result<(), BakeError> {
     if valid_name(name) {
         return Ok(());
     }
-    let message = format!("{name:?} is not a name: only letters, digits, \"_\" and \"-\" are allowed");
+    let message =
+        format!("{name:?} is not a name: only letters, digits, \"_\" and \"-\" are allowed");
     Err(BakeError::at(at, message).help("the function sanitize() replaces all other characters"))
 }
 

@@ -151,18 +151,25 @@ impl Program<'_> {
 
     fn validate(&mut self, block: &Block) -> Result<(), BakeError> {
         let attribute = |name: &str| {
-            block.body.attribute(name).map(|found| &found.expr).ok_or_else(|| {
-                BakeError::at(block.at, format!("the validation has no {name}"))
-            })
+            block
+                .body
+                .attribute(name)
+                .map(|found| &found.expr)
+                .ok_or_else(|| BakeError::at(block.at, format!("the validation has no {name}")))
         };
         let (condition, message) = (attribute("condition")?, attribute("error_message")?);
         let value = evaluate(condition, &Scope::default(), self)?;
         let valid = match convert(&value, &Type::Bool) {
             Ok(Value::Bool(valid)) => valid,
             Ok(_) => {
-                return Err(BakeError::at(condition.at, "the condition is null, not true or false"));
+                return Err(BakeError::at(
+                    condition.at,
+                    "the condition is null, not true or false",
+                ));
             }
-            Err(error) => return Err(BakeError::at(condition.at, format!("the condition: {error}"))),
+            Err(error) => {
+                return Err(BakeError::at(condition.at, format!("the condition: {error}")));
+            }
         };
         if valid {
             return Ok(());
@@ -204,7 +211,9 @@ fn overridden(
             _ if !has_default => Ok(Value::text(&given.text)),
             other => {
                 let kind = other.friendly();
-                Err(format!("{name:?} is a {kind} without a type, so it cannot be set from outside"))
+                Err(format!(
+                    "{name:?} is a {kind} without a type, so it cannot be set from outside"
+                ))
             }
         };
     };

@@ -108,7 +108,8 @@ fn evaluate_kind(
         ExprKind::Binary(operator, operands) => binary(*operator, operands, scope, names),
         ExprKind::Not(operand) => {
             let value = evaluate(operand, scope, names)?;
-            let value = operators::bool(&value).map_err(|error| BakeError::at(operand.at, error))?;
+            let value =
+                operators::bool(&value).map_err(|error| BakeError::at(operand.at, error))?;
             Ok(Value::Bool(!value))
         }
         ExprKind::Negate(operand) => {
@@ -210,9 +211,8 @@ fn binary(
         return Ok(Value::Bool(value));
     }
     let second = evaluate(right, scope, names)?;
-    operators::apply(operator, &first, &second).map_err(|(second, error)| {
-        BakeError::at(if second { right.at } else { left.at }, error)
-    })
+    operators::apply(operator, &first, &second)
+        .map_err(|(second, error)| BakeError::at(if second { right.at } else { left.at }, error))
 }
 
 /// Calls a function. `try`, `can` and `convert` get their arguments unevaluated.

@@ -50,9 +50,9 @@ fn attribute(value: &Value, name: &str) -> Result<Value, Refusal> {
     }
     let Some(members) = value.as_members() else {
         let kind = value.kind().friendly();
-        let help = value.as_sequence().map(|_| {
-            format!("use a splat to read {name:?} of every element: [*].{name}")
-        });
+        let help = value
+            .as_sequence()
+            .map(|_| format!("use a splat to read {name:?} of every element: [*].{name}"));
         return Err((format!("a {kind} has no attributes, so not {name:?}"), help));
     };
     members.get(name).cloned().ok_or_else(|| {

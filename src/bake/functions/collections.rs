@@ -34,12 +34,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             (_, None) => Ok(any(a, 2)?.clone()),
         }
     }),
-    Function {
-        name: "merge",
-        params: &[],
-        variadic: Some(Param::Nullable),
-        run: Run::Pure(merge),
-    },
+    Function { name: "merge", params: &[], variadic: Some(Param::Nullable), run: Run::Pure(merge) },
     function("values", &[Param::Any], |a| {
         let values = members(a, 0)?.values().cloned().collect();
         Ok(match any(a, 0)? {
@@ -65,7 +60,8 @@ fn merge(values: &[Value]) -> Outcome {
     let mut merged = BTreeMap::new();
     let mut kinds = Vec::new();
     for (at, value) in values.iter().enumerate().filter(|(_, value)| !value.is_null()) {
-        merged.extend(members(values, at)?.iter().map(|(name, value)| (name.clone(), value.clone())));
+        merged
+            .extend(members(values, at)?.iter().map(|(name, value)| (name.clone(), value.clone())));
         kinds.push(match value {
             Value::Map(kind, _) => Some(kind.clone()),
             _ => None,

@@ -169,7 +169,8 @@ fn namespace(name: &str) -> Result<[u8; 16], String> {
         other => return parse_uuid(other),
     };
     let mut bytes = [
-        0x6b, 0xa7, 0xb8, 0x10, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8,
+        0x6b, 0xa7, 0xb8, 0x10, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30,
+        0xc8,
     ];
     let [_, _, _, fourth, ..] = &mut bytes;
     *fourth = last;
@@ -177,14 +178,19 @@ fn namespace(name: &str) -> Result<[u8; 16], String> {
 }
 
 fn parse_uuid(text: &str) -> Result<[u8; 16], String> {
-    let digits: Vec<u8> = text.chars().filter(|c| *c != '-').map(|c| {
-        c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-    }).collect::<Option<_>>().filter(|digits: &Vec<u8>| digits.len() == 32).ok_or_else(|| {
-        format!("{text:?} is neither dns, url, oid or x500 nor a UUID")
-    })?;
-    let bytes: Vec<u8> = digits.chunks(2).map(|pair| match pair {
-        [high, low] => high << 4 | low,
-        _ => 0,
-    }).collect();
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| *c != '-')
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()
+        .filter(|digits: &Vec<u8>| digits.len() == 32)
+        .ok_or_else(|| format!("{text:?} is neither dns, url, oid or x500 nor a UUID"))?;
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => high << 4 | low,
+            _ => 0,
+        })
+        .collect();
     Ok(first_16(&bytes))
 }

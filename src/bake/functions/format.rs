@@ -28,7 +28,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
 fn format_list(values: &[Value]) -> Outcome {
     let format = text(values, 0)?;
     let (_, arguments) = values.split_first().ok_or("needs a format")?;
-    let lengths: Vec<usize> = arguments.iter().filter_map(|a| Some(a.as_sequence()?.len())).collect();
+    let lengths: Vec<usize> =
+        arguments.iter().filter_map(|a| Some(a.as_sequence()?.len())).collect();
     let length = lengths.first().copied().unwrap_or(1);
     if lengths.iter().any(|other| *other != length) {
         return Err("the lists have different lengths".to_owned());

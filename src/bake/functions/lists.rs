@@ -128,7 +128,8 @@ fn flatten(values: &[Value], flat: &mut Vec<Value>) {
 
 fn slice(values: &[Value]) -> Outcome {
     let list = sequence(values, 0)?;
-    let range = usize::try_from(whole(values, 1)?).ok().zip(usize::try_from(whole(values, 2)?).ok());
+    let range =
+        usize::try_from(whole(values, 1)?).ok().zip(usize::try_from(whole(values, 2)?).ok());
     let part = range.and_then(|(start, end)| list.get(start..end));
     let part = part.ok_or("the start and end are not positions of the list, in order")?.to_vec();
     Ok(match any(values, 0)? {

@@ -34,10 +34,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         run: Run::Pure(join),
     },
     function("lower", ONE, |a| Ok(Value::text(text(a, 0)?.to_lowercase()))),
-    function("replace", THREE, |a| {
-        Ok(Value::text(text(a, 0)?.replace(text(a, 1)?, text(a, 2)?)))
+    function("replace", THREE, |a| Ok(Value::text(text(a, 0)?.replace(text(a, 1)?, text(a, 2)?)))),
+    function("reverse", ONE, |a| {
+        Ok(Value::text(text(a, 0)?.graphemes(true).rev().collect::<String>()))
     }),
-    function("reverse", ONE, |a| Ok(Value::text(text(a, 0)?.graphemes(true).rev().collect::<String>()))),
     function("sanitize", ONE, |a| Ok(Value::text(sanitized(text(a, 0)?)))),
     function("split", TWO, |a| Ok(Value::texts(split(text(a, 1)?, text(a, 0)?)))),
     function("strlen", ONE, |a| Ok(Value::count(text(a, 0)?.graphemes(true).count()))),
@@ -75,7 +75,8 @@ fn split<'a>(all: &'a str, separator: &str) -> Vec<&'a str> {
     if separator.is_empty() {
         // Go's strings.Split splits between characters then.
         let mut ends = all.char_indices().map(|(at, c)| (at, at + c.len_utf8()));
-        return std::iter::from_fn(|| ends.next().and_then(|(from, to)| all.get(from..to))).collect();
+        return std::iter::from_fn(|| ends.next().and_then(|(from, to)| all.get(from..to)))
+            .collect();
     }
     all.split(separator).collect()
 }
@@ -108,7 +109,11 @@ fn title(all: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(all.len());
     for c in all.chars() {
-        if inside { out.push(c) } else { out.extend(c.to_uppercase()) }
+        if inside {
+            out.push(c)
+        } else {
+            out.extend(c.to_uppercase())
+        }
         let word = c.is_alphanumeric() || c == '_';
         inside = word || !(c.is_ascii() || c.is_whitespace());
     }

@@ -118,9 +118,9 @@ pub(super) fn expression(parsed: &Expression, source: &Source<'_>) -> Result<Exp
             ExprKind::Literal(Value::Number(number))
         }
         Expression::String(text) => ExprKind::Literal(Value::text(text.as_str())),
-        Expression::Array(items) => {
-            ExprKind::Tuple(items.iter().map(|item| expression(item, source)).collect::<Result<_, _>>()?)
-        }
+        Expression::Array(items) => ExprKind::Tuple(
+            items.iter().map(|item| expression(item, source)).collect::<Result<_, _>>()?,
+        ),
         Expression::Object(members) => object(members, source)?,
         Expression::StringTemplate(template) => {
             ExprKind::Template(parts(template, Flavour::Text, source)?)
@@ -148,7 +148,8 @@ pub(super) fn expression(parsed: &Expression, source: &Source<'_>) -> Result<Exp
             }
         }
         Expression::BinaryOp(parsed) => {
-            let operands = [expression(&parsed.lhs_expr, source)?, expression(&parsed.rhs_expr, source)?];
+            let operands =
+                [expression(&parsed.lhs_expr, source)?, expression(&parsed.rhs_expr, source)?];
             ExprKind::Binary(operator(*parsed.operator.value()), Box::new(operands))
         }
         Expression::ForExpr(parsed) => for_expression(parsed, source)?,

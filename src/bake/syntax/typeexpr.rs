@@ -53,7 +53,8 @@ fn named(name: &str, expr: &Expr) -> Result<Type, BakeError> {
             Err(BakeError::at(expr.at, message))
         }
         other => {
-            let known = ["bool", "string", "number", "any", "list", "set", "map", "object", "tuple"];
+            let known =
+                ["bool", "string", "number", "any", "list", "set", "map", "object", "tuple"];
             let error = BakeError::at(expr.at, format!("unknown type {other:?}"));
             Err(match crate::diag::nearest(other, known) {
                 Some(near) => error.help(format!("did you mean {near}?")),

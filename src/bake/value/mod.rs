@@ -90,7 +90,8 @@ impl Value {
             Self::Tuple(values) => Type::Tuple(values.iter().map(Self::kind).collect()),
             Self::Object(values) => {
                 let attribute = |value: &Self| Attribute { kind: value.kind(), optional: false };
-                let attributes = values.iter().map(|(name, value)| (name.clone(), attribute(value)));
+                let attributes =
+                    values.iter().map(|(name, value)| (name.clone(), attribute(value)));
                 Type::Object(attributes.collect())
             }
         }
@@ -107,8 +108,14 @@ impl Value {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
-            Self::Null(_) | Self::Bool(_) | Self::Number(_) | Self::List(..) | Self::Set(..)
-            | Self::Map(..) | Self::Tuple(_) | Self::Object(_) => None,
+            Self::Null(_)
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::List(..)
+            | Self::Set(..)
+            | Self::Map(..)
+            | Self::Tuple(_)
+            | Self::Object(_) => None,
         }
     }
 
@@ -117,7 +124,11 @@ impl Value {
     pub fn as_sequence(&self) -> Option<&[Self]> {
         match self {
             Self::List(_, values) | Self::Set(_, values) | Self::Tuple(values) => Some(values),
-            Self::Null(_) | Self::Bool(_) | Self::Number(_) | Self::String(_) | Self::Map(..)
+            Self::Null(_)
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::String(_)
+            | Self::Map(..)
             | Self::Object(_) => None,
         }
     }
@@ -127,8 +138,13 @@ impl Value {
     pub const fn as_members(&self) -> Option<&BTreeMap<String, Self>> {
         match self {
             Self::Map(_, members) | Self::Object(members) => Some(members),
-            Self::Null(_) | Self::Bool(_) | Self::Number(_) | Self::String(_) | Self::List(..)
-            | Self::Set(..) | Self::Tuple(_) => None,
+            Self::Null(_)
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::String(_)
+            | Self::List(..)
+            | Self::Set(..)
+            | Self::Tuple(_) => None,
         }
     }
 
@@ -175,9 +191,7 @@ impl Value {
     pub fn equals(&self, other: &Self) -> bool {
         match (self.is_null(), other.is_null()) {
             (true, true) => true,
-            (false, false) => {
-                self.kind() == other.kind() && self.order(other) == Ordering::Equal
-            }
+            (false, false) => self.kind() == other.kind() && self.order(other) == Ordering::Equal,
             _ => false,
         }
     }

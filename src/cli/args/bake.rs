@@ -1,7 +1,10 @@
 //! The arguments of `bake`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
+use super::progress::Progress;
 
 /// The arguments of `bake`.
 #[derive(Debug, Args)]
@@ -77,6 +80,32 @@ pub(crate) struct BakeArgs {
     /// Source policies of all targets
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) policy: Vec<String>,
+    /// Grant a permission that the definitions ask for
+    ///
+    /// network.host, security.insecure, local.special and buildx.local.delete are those of `build`. ssh
+    /// grants the SSH agent, fs.read=PATH, fs.write=PATH and fs=PATH a path outside of the working
+    /// directory. May be repeated.
+    #[arg(long, value_name = "PERMISSION")]
+    pub(crate) allow: Vec<String>,
+    /// Write the results of all targets to FILE
+    ///
+    /// JSON with a member for each target, as of `build --metadata-file`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Progress: auto, tty, plain, json, rawjson, quiet, none
+    ///
+    /// As of `build`. [default: $BUILDKIT_PROGRESS, or auto]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Progress::Auto,
+        value_name = "STYLE",
+        hide_possible_values = true
+    )]
+    pub(crate) progress: Progress,
+    /// No effect: there are no builders
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    builder: Option<String>,
     /// Call a method instead of building
     #[arg(long, value_name = "METHOD", conflicts_with = "check")]
     pub(crate) call: Option<String>,
@@ -102,6 +131,12 @@ pub(crate) struct List {
 }
 
 impl BakeArgs {
+    /// Returns whether targets may be built.
+    pub(crate) fn builds(&self) -> bool {
+        let lists = self.list.is_some() || self.list_targets || self.list_variables;
+        !self.print && !lists && self.method().is_none()
+    }
+
     /// Returns the list that is printed instead of a build.
     pub(crate) fn list(&self) -> Result<Option<List>, String> {
         let kind = match (self.list_targets, self.list_variables) {

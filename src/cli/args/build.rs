@@ -1,9 +1,11 @@
 //! The options of `build`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 
@@ -15,6 +17,7 @@ use super::heading::{CACHE, CHECKS, INPUTS, OUTPUT, REPRODUCIBLE, STEPS};
 use super::lock::LockOptions;
 use super::outputs::OutputArgs;
 use super::progress::Progress;
+use crate::oci::Digest;
 
 /// The options of `build`, which `lock`, `plan` and `enter` take, too.
 ///
@@ -147,8 +150,8 @@ pub(crate) struct BuildArgs {
     /// Grant a permission to the build
     ///
     /// network.host permits RUN --network=host, security.insecure permits RUN --security=insecure,
-    /// and local.special writes devices, set-id bits and file capabilities to -o type=local. May be
-    /// repeated.
+    /// local.special writes devices, set-id bits and file capabilities to -o type=local, and
+    /// buildx.local.delete permits its mode=delete. May be repeated.
     #[arg(
         long,
         value_enum,
@@ -248,6 +251,17 @@ pub(crate) struct BuildArgs {
     pub(crate) jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) docker: DockerArgs,
+    #[arg(skip)]
+    pub(crate) bake: BakeInputs,
+}
+
+/// Inputs of a build that only `bake` has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BakeInputs {
+    /// Text of the Dockerfile, in place of a file.
+    pub(crate) dockerfile: Option<String>,
+    /// Named contexts that are images of the store: those of other targets. Set once they are built.
+    pub(crate) images: OnceLock<BTreeMap<String, Digest>>,
 }
 
 /// Reads a number of at least 1.
@@ -306,6 +320,9 @@ pub(crate) enum Allow {
     /// Devices, set-id bits and file capabilities in -o type=local
     #[value(name = "local.special")]
     LocalSpecial,
+    /// Remove other files of the directory in -o type=local,mode=delete
+    #[value(name = "buildx.local.delete")]
+    LocalDelete,
 }
 
 /// Reactions to a failed RUN.

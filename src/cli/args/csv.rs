@@ -32,9 +32,28 @@ pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// Joins fields to a line that [`fields`] splits again.
+pub(crate) fn line<S: AsRef<str>>(fields: &[S]) -> String {
+    let quoted = fields.iter().map(|field| {
+        let field = field.as_ref();
+        if field.contains(['"', ',']) {
+            return format!("\"{}\"", field.replace('"', "\"\""));
+        }
+        field.to_owned()
+    });
+    quoted.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::fields;
+    use super::{fields, line};
+
+    #[test]
+    fn joined_fields_are_split_again() {
+        for want in [&["a=b"][..], &["type=image", "name=a,b", ""], &["a\"b", "c"]] {
+            assert_eq!(fields(&line(want)).unwrap(), want);
+        }
+    }
 
     #[test]
     fn fields_may_be_quoted() {

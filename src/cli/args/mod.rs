@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. No IO here.
 
 pub(super) mod bake;
+pub(super) mod bake_target;
 pub(super) mod bucket_options;
 pub(super) mod budget;
 pub(super) mod build;
@@ -221,6 +222,9 @@ impl Command {
         if let Self::Build(build) = self {
             return build.inspection().is_none();
         }
+        if let Self::Bake(bake) = self {
+            return bake.builds();
+        }
         matches!(self, Self::Enter(_))
     }
 
@@ -244,12 +248,12 @@ impl Command {
             | Self::Doctor
             | Self::Diff(_)
             | Self::Du(_) => true,
+            Self::Bake(bake) => bake.builds(),
             Self::Inspect(inspect) => !inspect.remote,
             Self::History(history) => history.looks_into_layers(),
             Self::Images(_)
             | Self::Login(_)
             | Self::Logout(_)
-            | Self::Bake(_)
             | Self::Explain(_)
             | Self::Tag(_)
             | Self::Rmi(_)

@@ -1,14 +1,23 @@
 //! `rbuild bake`: the targets of definition files.
+//!
+//! - `targets`: each target as a command line of `build`, and what it may do
+//! - `entitlements`: permissions that the command line has to grant
+//! - `build`: builds all targets at once; `events` joins their progress, `order` their dependencies
+
+mod build;
+mod entitlements;
+mod events;
+mod order;
+mod targets;
 
 use super::{CliError, Environment, Exit, Global};
-use crate::bake::{
-    self, BakeError, DefinitionFile, Definitions, Flags, Parsed, Remark, Request,
-};
+use crate::bake::{self, BakeError, DefinitionFile, Definitions, Flags, Parsed, Remark, Request};
 use crate::cli::args::bake::{BakeArgs, List, ListKind};
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::{redact, stderr, table};
 use crate::cli::inputs::bake_files::{self, Variables};
 use crate::diag::{Diagnostic, SourceFile, codes};
+use crate::pathio::output::write_output;
 
 /// Context of `BAKE_CMD_CONTEXT`: the working directory.
 const COMMAND_CONTEXT: &str = "cwd://";
@@ -23,7 +32,7 @@ pub(crate) struct Loaded {
 /// Prints the targets, or builds them.
 pub(crate) fn run(
     args: &BakeArgs,
-    _global: &Global,
+    global: &Global,
     environment: &Environment,
 ) -> Result<(), CliError> {
     let list = args.list().map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
@@ -37,8 +46,16 @@ pub(crate) fn run(
         stdout::bytes(bake::definition_json(&definitions.groups, &definitions.targets).as_bytes());
         return Ok(());
     }
-    let text = "error: building targets is not supported yet; use --print, and `rbuild build`";
-    Err(CliError::new(text, Exit::Usage))
+    let targets = targets::all(args, &definitions, environment)?;
+    if targets.iter().any(|target| target.baked.args.inspection().is_some()) {
+        return targets::inspect(&targets, global, environment);
+    }
+    let reporter = build::reporter(args, &targets, environment)?;
+    let metadata = build::targets(&targets, global, environment, &reporter)
+        .map_err(|error| if error.is_reported() { error } else { reporter.failed(&error) })?;
+    let Some(path) = &args.metadata_file else { return Ok(()) };
+    write_output(path, format!("{metadata:#}\n").as_bytes())
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
 /// Reads and evaluates the definition files. Remarks on them are printed.
@@ -111,8 +128,7 @@ fn show_remarks(remarks: &[Remark], files: &[DefinitionFile], environment: &Envi
     for remark in remarks {
         let Some(file) = files.get(remark.at.file) else { continue };
         let source = SourceFile::new(&file.name, String::from_utf8_lossy(&file.data));
-        let diagnostic =
-            Diagnostic::warning(codes::BAKE_IGNORED, remark.at.span, &remark.message);
+        let diagnostic = Diagnostic::warning(codes::BAKE_IGNORED, remark.at.span, &remark.message);
         let diagnostic = diagnostic.maybe_help(remark.help.as_ref());
         let diagnostics = redact::diagnostics(&[diagnostic]);
         let source = redact::source(&source);

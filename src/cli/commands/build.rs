@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::build_options::{options, read_outputs};
 use super::check::{self, BaseImages, Inspector};
-use super::metadata::Metadata;
-use super::write_out::{OutputWriter, WriteError};
-use super::{CliError, Environment, Exit, Global, existing_store, open_store, plan, report_file};
+use super::one_build::{FinishedBuild, OneBuild, cli_error};
+use super::{
+    CliError, Environment, Exit, Global, existing_store, metadata, open_store, plan, report_file,
+};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::args::progress::Progress;
-use crate::cli::args::step_name;
-use crate::cli::debug_session::shell::{self, SessionRunner};
+use crate::cli::debug_session::shell;
 use crate::cli::display::stdout::say;
 use crate::cli::inputs::contexts::{self, ContextArg, Input};
 use crate::cli::inputs::lockfile::LockFile;
@@ -19,14 +19,11 @@ use crate::cli::outputs::Outputs;
 use crate::cli::progress::{BuildResult, Reporter};
 use crate::cli::records::Requested;
 use crate::cli::{registries, signals};
-use crate::diag::{Diagnostic, SourceFile, Span, Style};
-use crate::dockerfile::ir;
+use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::syntax;
 use crate::executor::{
-    self, BuildError, BuildOptions, Built, CancelSwitch, DebugSession, Event, LockRule,
-    LockedInputs, Services, StepNumbers,
+    self, BuildOptions, CancelSwitch, Event, LockRule, LockedInputs, Services, StepNumbers,
 };
-use crate::oci::Reference;
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
 use crate::store::Store;
@@ -67,8 +64,9 @@ pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) 
             let bases = StoredBaseImages(existing_store(global, environment));
             return inspect(args, environment, input, &bases);
         }
-        let command = BuildCommand { args, environment, services, input, reporter: &reporter };
-        command.build(&outputs)?;
+        let reporter = &reporter;
+        let build = OneBuild { args, environment, services, input, reporter, is_target: false };
+        finish(&build, &build.run(&outputs)?)?;
         if args.lock.locked { Ok(()) } else { file.complete(&services.locked.used()) }
     });
     match &args.report {
@@ -239,145 +237,27 @@ fn inspect(
     Inspector { args, environment, input, source, dockerfile, diagnostics, bases }.run()
 }
 
-/// Parses the Dockerfile. Returns it with the warnings, or fails with all diagnostics.
-pub(super) fn read_dockerfile(
-    input: &Input,
-    environment: &Environment,
-) -> Result<(ir::Dockerfile, Vec<Diagnostic>)> {
-    let source = &input.dockerfile;
-    let (dockerfile, diagnostics) = syntax::parse(source.text());
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        let style = environment.style();
-        return Err(CliError::of_diagnostics(diagnostics, source, style, Exit::Build));
-    }
-    Ok((dockerfile, diagnostics))
-}
-
-/// One build, with everything that it uses.
-struct BuildCommand<'a> {
-    args: &'a BuildArgs,
-    environment: &'a Environment,
-    services: &'a Services<'a>,
-    input: &'a Input,
-    reporter: &'a Reporter<'a>,
-}
-
-impl BuildCommand<'_> {
-    fn build(&self, outputs: &Outputs) -> Result<()> {
-        let Self { args, environment, services, input, reporter } = self;
-        let (source, style) = (&input.dockerfile, environment.style());
-        let stop = services.cancel;
-        let (dockerfile, diagnostics) =
-            stop.end_at_once_during(|| read_dockerfile(input, environment))?;
-        let options = options(args, environment, services, input, dockerfile, outputs)?;
-        let mut warnings =
-            stop.end_at_once_during(|| check::before_build(&options, source, diagnostics));
-        if let Some(errors) = check::violation(&options, &warnings) {
-            return Err(CliError::of_diagnostics(errors, source, style, Exit::Build));
-        }
-        let writer = OutputWriter { services, environment, options: &options, outputs };
-        let write = |built: &Built| match writer.all(built) {
-            Ok(written) => Ok(Ok(written)),
-            Err(WriteError::Build(error)) => Err(error),
-            Err(WriteError::Load(error)) => Ok(Err(error)),
-        };
-        let mut session = None;
-        let done = executor::with_retries(services, &options, || {
-            session = None;
-            executor::build(services, &options, write).map_err(|failed| {
-                session = failed.session;
-                failed.error
-            })
-        });
-        match &done {
-            Ok((built, _written)) => warnings.extend(built.warnings.clone()),
-            Err(_) => warnings.extend(
-                stop.end_at_once_during(|| check::after_failure(&options, source, services.store)),
-            ),
-        }
-        reporter.warnings(&warnings, source);
-        let done = done.map_err(|error| self.failed(&error, session.as_deref()))?;
-        let (built, written) = done;
-        let failed = |error| CliError::from_error(&error, Exit::Environment);
-        let written = written.map_err(failed)?;
-        let tags = outputs.all_names();
-        let metadata =
-            Metadata { built: &built, written: &written, tags: &tags, warnings: &warnings };
-        self.finish(&metadata)
-    }
-
-    /// Returns the error of a failed build. With `--on-error=shell`, first reports it and opens a shell
-    /// in the failed step.
-    fn failed(&self, error: &BuildError, session: Option<&DebugSession>) -> CliError {
-        let style = self.environment.style();
-        let mut diagnostics = error.diagnostics();
-        if let BuildError::Run { step, .. } = error {
-            let help = step_name::inspection_hint(step, self.args);
-            diagnostics.iter_mut().for_each(|found| found.helps.push(help.clone()));
-        }
-        let cli_error = cli_error_of(error, diagnostics, &self.input.dockerfile, style);
-        let Some(session) = session else { return cli_error };
-        let reported = self.reporter.failed(&cli_error);
-        let Self { services, environment, reporter, .. } = self;
-        SessionRunner { services, environment, reporter }.after_failure(session);
-        reported
-    }
-
-    /// Reports the built image: `--iidfile`, `--metadata-file`, standard output and progress.
-    fn finish(&self, metadata: &Metadata<'_>) -> Result<()> {
-        let Metadata { built, written, tags, .. } = metadata;
-        let write = |path: &Path, text: String| {
-            write_output(path, text.as_bytes())
-                .map_err(|error| CliError::from_error(&error, Exit::Environment))
-        };
-        if let Some(path) = &self.args.iidfile {
-            write(path, built.id.to_string())?;
-        }
-        if let Some(path) = &self.args.metadata_file {
-            let document = metadata.document(
-                self.services,
-                self.reporter,
-                self.environment,
-                &self.input.dockerfile,
-            );
-            write(path, format!("{document:#}\n"))?;
-        }
-        if self.reporter.is_quiet() && self.args.progress != Progress::None {
-            say!("{}", built.id);
-        }
-        let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
-        let id = built.id;
-        let digest = written.top.as_ref().map_or(built.top, |top| top.digest);
-        self.reporter.built(&BuildResult { id, digest, names: &names, images: &built.images });
-        Ok(())
-    }
-}
-
-/// Returns the text and the exit status of a failed build.
-pub(super) fn cli_error(error: &BuildError, source: &SourceFile, style: Style) -> CliError {
-    cli_error_of(error, error.diagnostics(), source, style)
-}
-
-fn cli_error_of(
-    error: &BuildError,
-    diagnostics: Vec<Diagnostic>,
-    source: &SourceFile,
-    style: Style,
-) -> CliError {
-    let exit = if matches!(error, BuildError::Interrupted) {
-        Exit::Interrupted
-    } else if error.is_environment() {
-        Exit::Environment
-    } else {
-        Exit::Build
+/// Reports the built image: `--iidfile`, `--metadata-file`, standard output and progress.
+fn finish(build: &OneBuild<'_>, done: &FinishedBuild) -> Result<()> {
+    let OneBuild { args, environment, services, input, reporter, .. } = build;
+    let write = |path: &Path, text: String| {
+        write_output(path, text.as_bytes())
+            .map_err(|error| CliError::from_error(&error, Exit::Environment))
     };
-    let cli_error = if diagnostics.is_empty() {
-        CliError::from_error(error, exit)
-    } else {
-        CliError::of_diagnostics(diagnostics, source, style, exit)
-    };
-    if let BuildError::Run { last_lines, .. } = error {
-        return cli_error.with_last_lines(last_lines);
+    let id = done.built.id;
+    if let Some(path) = &args.iidfile {
+        write(path, id.to_string())?;
     }
-    cli_error
+    if let Some(path) = &args.metadata_file {
+        let source = &input.dockerfile;
+        let document = metadata::document(done, services, reporter, environment, source);
+        write(path, format!("{document:#}\n"))?;
+    }
+    if reporter.is_quiet() && args.progress != Progress::None {
+        say!("{id}");
+    }
+    let (names, digest) = (done.names(), done.digest());
+    let images = &done.built.images;
+    reporter.built(&BuildResult { id, digest, names: &names, images, n_targets: 1 });
+    Ok(())
 }

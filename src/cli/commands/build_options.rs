@@ -6,7 +6,7 @@ use super::{CliError, Environment, Exit, size_setting};
 use crate::cli::args::build::{Allow, BuildArgs, NetworkArg, OnError};
 use crate::cli::args::{cache_options, run_options};
 use crate::cli::inputs::contexts::{self, Input};
-use crate::cli::inputs::{epoch, unused};
+use crate::cli::inputs::{epoch, git_facts, unused};
 use crate::cli::outputs::output::{self, OutputKind};
 use crate::cli::outputs::{self, Outputs, engine};
 use crate::diag::nearest;
@@ -35,6 +35,14 @@ pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Resul
         outputs.place = Some(place);
     }
     outputs.keeps_special = args.allow.contains(&Allow::LocalSpecial);
+    if let Some(directory) = outputs.deleted_directory()
+        && !args.allow.contains(&Allow::LocalDelete)
+    {
+        return Err(usage(format!(
+            "mode=delete removes all other files of {}: permit it with --allow buildx.local.delete",
+            directory.display()
+        )));
+    }
     Ok(outputs)
 }
 
@@ -172,10 +180,18 @@ pub(super) fn options(
     dockerfile: ir::Dockerfile,
     outputs: &Outputs,
 ) -> Result<BuildOptions> {
-    let named = contexts::named(&args.build_context)?;
-    let request = request(args, environment, named.names)?;
+    let named = contexts::named(args)?;
+    let mut request = request(args, environment, named.names)?;
+    if input.file.is_some() {
+        // Those of the command line take precedence.
+        let labels = git_facts::labels(args, environment, &input.context.path);
+        request.labels.splice(0..0, labels);
+    }
     let build_args = &request.build_args;
-    let epoch_s = epoch::epoch(args, build_args, &dockerfile, input)?;
+    let of_outputs = outputs.epoch_s();
+    let of_outputs =
+        of_outputs.map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
+    let epoch_s = epoch::epoch(of_outputs, args, build_args, &dockerfile, input)?;
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;

@@ -220,7 +220,7 @@ impl Inspector<'_> {
         if self.parse_errors().next().is_some() {
             return Ok(planned);
         }
-        let contexts = contexts::named(&self.args.build_context)?.names;
+        let contexts = contexts::named(self.args)?.names;
         let request = super::build_options::request(self.args, self.environment, contexts)?;
         let mut requested = BTreeSet::new();
         loop {

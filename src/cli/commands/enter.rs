@@ -1,8 +1,9 @@
 //! `rbuild enter IMAGE [-- COMMAND]` and `rbuild enter --step STEP CONTEXT`: a shell or a command in
 //! an image, or in a step of a build before it runs.
 
-use super::build::{self, reporter, with_asked};
+use super::build::{reporter, with_asked};
 use super::build_options::options;
+use super::one_build;
 use super::{CliError, Environment, Exit, Global, builds, find};
 use crate::cli::args::enter::EnterArgs;
 use crate::cli::args::step_name::StepName;
@@ -77,7 +78,7 @@ impl EnterCommand<'_> {
 
     fn step(&self, name: Option<&StepName>) -> Result<()> {
         let location = name.map(|name| self.locate(name)).transpose()?;
-        let (file, _) = build::read_dockerfile(self.input, self.environment)?;
+        let (file, _) = one_build::read_dockerfile(self.input, self.environment)?;
         let mut target = self.args.build.target.clone();
         let mut at = EnterAt::End;
         if let Some((stage, number)) = location {
@@ -88,7 +89,7 @@ impl EnterCommand<'_> {
         }
         let source = &self.input.dockerfile;
         let style = self.environment.style();
-        self.enter(file, target, &at, |error| build::cli_error(error, source, style))
+        self.enter(file, target, &at, |error| one_build::cli_error(error, source, style))
     }
 
     /// Returns the stage of a step and its number in the stage. The stage is `None` for the target.

@@ -1,7 +1,8 @@
 //! `rbuild lock [CONTEXT]`: resolves the inputs of a Dockerfile and writes the lock file.
 
-use super::build::{read_dockerfile, reporter, with_input};
+use super::build::{reporter, with_input};
 use super::build_options::options;
+use super::one_build::{self, read_dockerfile};
 use super::{CliError, Environment, Exit, Global};
 use crate::cli::args::lock::LockArgs;
 use crate::cli::outputs::Outputs;
@@ -36,7 +37,7 @@ pub(crate) fn run(
             options.request.platforms = lock.platforms.iter().cloned().collect();
         }
         let inputs = executor::lock(services, &options).map_err(|error| {
-            super::build::cli_error(&error, &input.dockerfile, environment.style())
+            one_build::cli_error(&error, &input.dockerfile, environment.style())
         })?;
         let lock = file.write(&inputs)?;
         let inputs = match lock.n_inputs() {

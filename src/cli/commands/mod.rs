@@ -17,6 +17,7 @@ pub(super) mod inspect;
 pub(super) mod lock;
 pub(super) mod login;
 mod metadata;
+mod one_build;
 pub(super) mod plan;
 pub(super) mod prompt;
 pub(super) mod prune;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::build::{cli_error, read_dockerfile, reporter, with_asked};
+use super::build::{reporter, with_asked};
 use super::build_options::{options, read_outputs};
+use super::one_build::{cli_error, read_dockerfile};
 use super::{CliError, Environment, Exit, Global, check};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::args::plan as plan_args;

@@ -64,6 +64,7 @@ pub(crate) fn run(
             trusts_tag: false,
             split: None,
             keeps_special: false,
+            deletes_others: false,
         };
         executor::push(services, &images, names, &[], &options)
             .map(|pushed| pushed.first().expect("each name has one").digest)

@@ -69,6 +69,7 @@ pub(crate) fn save(
         trusts_tag: false,
         split: None,
         keeps_special: false,
+        deletes_others: false,
     };
     let form = match args.format {
         SaveFormat::Docker => StreamFormat::DockerArchive,

@@ -102,6 +102,7 @@ impl OutputWriter<'_> {
             trusts_tag: true,
             split: output.split,
             keeps_special: self.outputs.keeps_special,
+            deletes_others: output.deletes_others,
         }
     }
 

@@ -12,9 +12,9 @@ use crate::diag::SourceFile;
 use crate::executor::{
     self, BuildError, ContextFiles, ContextSource, Event, FetchedContext, Services,
 };
-use crate::oci::Digest;
+use crate::oci::{Digest, Reference};
 use crate::pathio::inside::FileInside;
-use crate::pathio::{self, PathError, program};
+use crate::pathio::{self, PathError};
 use crate::plan::{
     ImageLocation, LayoutLocation, NamedContext, NamedContexts, Remote, parse_remote, redacted,
 };
@@ -22,10 +22,8 @@ use crate::plan::{
 use super::dockerfile::{self, LocatedDockerfile};
 use super::fetched::{dockerfile_in, lock_in};
 use super::lockfile::{self, DefaultLockFile};
-use super::not_found;
+use super::{git_facts, not_found};
 
-/// Maximum length of the output of `git log`: a number on a line.
-const MAX_TIME_BYTES: u64 = 1024;
 /// Build argument that keeps `.git` in a context that is a repository, as for BuildKit.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
@@ -166,7 +164,7 @@ impl Input {
     pub(crate) fn newest_commit(&self) -> Option<i64> {
         match &self.fetched {
             Some(fetched) => fetched.commit_s(),
-            None => newest_commit(&self.context.path),
+            None => git_facts::newest_commit(&self.context.path),
         }
     }
 }
@@ -219,10 +217,17 @@ fn directory(context: &OsStr) -> Result<PathBuf> {
     })
 }
 
-/// Parses the values of `--build-context`.
-pub(crate) fn named(values: &[String]) -> Result<Named> {
+/// Parses the values of `--build-context`, and adds the contexts that are targets of a bake.
+pub(crate) fn named(args: &BuildArgs) -> Result<Named> {
     let mut named = Named::default();
-    for text in values {
+    for (name, top) in args.bake.images.get().into_iter().flatten() {
+        let image = name.parse::<Reference>();
+        let image = image.map_err(|error| usage(format!("context {name}: {error}")))?;
+        let location = ImageLocation::Stored(Box::new(*top));
+        // The name was parsed, so it is valid.
+        let _key = named.names.add(name, NamedContext::Image { name: image, location });
+    }
+    for text in &args.build_context {
         let Some((name, value)) = text.split_once('=') else {
             return Err(usage(format!("--build-context {text}: expected NAME=VALUE")));
         };
@@ -262,7 +267,7 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
     if let Some((scheme, _)) = value.split_once("://").or_else(|| value.split_once(':'))
         && ["target", "input"].contains(&scheme)
     {
-        return Err(bad(format!("{scheme}: is supported by bake files only")));
+        return Err(bad(format!("{scheme}: is supported in files of `rbuild bake` only")));
     }
     let path = directory(OsStr::new(value)).map_err(|error| bad(error.to_string()))?;
     let ignore = dockerfile::ignore_rules(None, &path)?;
@@ -318,19 +323,4 @@ fn layout_at(
 /// Splits at the last `separator`, if that is in the last component of the path.
 fn split_last_name(text: &str, separator: char) -> Option<(&str, &str)> {
     text.rsplit_once(separator).filter(|(_, after)| !after.contains('/'))
-}
-
-/// Returns the Unix time of the newest commit of the repository at `context`.
-#[expect(clippy::disallowed_methods, reason = "git reads its own format")]
-fn newest_commit(context: &Path) -> Option<i64> {
-    // The configuration of the repository is untrusted: it must not start a program, as `gpg.program`,
-    // `core.fsmonitor` and the fetching of missing objects would (git-config(1)).
-    let mut git = std::process::Command::new("git");
-    git.env("GIT_ALLOW_PROTOCOL", "none")
-        .env("GIT_NO_LAZY_FETCH", "1")
-        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
-        .arg(context)
-        .args(["--no-pager", "log", "-1", "--no-show-signature", "--no-mailmap", "--format=%ct"]);
-    let (_, said) = program::stdout_of(&mut git, MAX_TIME_BYTES).ok()?;
-    String::from_utf8(said).ok()?.trim().parse().ok()
 }

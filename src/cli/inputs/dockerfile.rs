@@ -104,6 +104,10 @@ fn cleaned(path: &Path) -> PathBuf {
 /// Reads the Dockerfile of the context in the directory `context`.
 pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<LocatedDockerfile> {
     let usual = |name: &str| FileInside::new(context, name, Path::new(&args.context).join(name));
+    if let Some(text) = &args.bake.dockerfile {
+        let source = SourceFile::new("Dockerfile", text.as_str());
+        return Ok(LocatedDockerfile { source, file: usual("Dockerfile") });
+    }
     if is_stdin(args) {
         return Ok(LocatedDockerfile { source: of_stdin()?, file: usual("Dockerfile") });
     }

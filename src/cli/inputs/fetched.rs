@@ -18,6 +18,9 @@ type Result<T> = std::result::Result<T, CliError>;
 
 /// Reads the Dockerfile of a fetched context.
 pub(crate) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFile> {
+    if let Some(text) = &args.bake.dockerfile {
+        return Ok(SourceFile::new("Dockerfile", text.as_str()));
+    }
     let names: Vec<String> = match (&args.file, fetched.single_file()) {
         (Some(file), _) => vec![file.to_string_lossy().into_owned()],
         (None, Some(name)) => vec![name.to_owned()],

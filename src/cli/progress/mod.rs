@@ -103,9 +103,7 @@ fn display(style: Progress, started: Instant, environment: &Environment) -> Box<
         (Progress::Quiet | Progress::None, ci) => Box::new(Quiet { ci, style: messages }),
         (Progress::Json, _) => Box::new(JsonSink::new(started, environment.now_s)),
         (Progress::RawJson, _) => Box::new(RawJsonSink::new(started, environment.now_s)),
-        _ if style.is_live(environment) => {
-            Box::new(Live::new(started, messages, environment.shows_unicode()))
-        }
+        _ if style.is_live(environment) => Box::new(Live::new(started, environment)),
         (_, None) => Box::new(Plain::new(messages, has_colours)),
         (_, Some(ci)) => Box::new(Grouped::new(ci, messages, has_colours)),
     }

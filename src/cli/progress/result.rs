@@ -12,6 +12,8 @@ pub(crate) struct BuildResult<'a> {
     pub(crate) digest: Digest,
     pub(crate) names: &'a [String],
     pub(crate) images: &'a [BuiltImage],
+    /// Number of targets: several after a bake, whose last one has the id and the digest.
+    pub(crate) n_targets: usize,
 }
 
 impl BuildResult<'_> {

@@ -29,7 +29,10 @@ impl Success<'_> {
             names => format!(" as {}", names.join(", ")),
         };
         let mut lines = self.totals.lines(self.result.images, self.took);
-        lines.push(format!("built {}{named}", self.result.id));
+        lines.push(match self.result.n_targets {
+            1 => format!("built {}{named}", self.result.id),
+            n => format!("built {n} targets{named}"),
+        });
         lines
     }
 }

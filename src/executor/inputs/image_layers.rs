@@ -113,7 +113,7 @@ fn sources_of(
     let mut known = store.layer_sources().of_layer(diff_id)?;
     known.retain(|source| source.blob.digest == layer.digest);
     let place = match &resolved.place {
-        ImageLocation::Registry => resolved.name.name(),
+        ImageLocation::Registry | ImageLocation::Stored(_) => resolved.name.name(),
         ImageLocation::Layout(place) => layout_path::absolute(&place.path)?,
     };
     known.sort_by_key(|source| source.place != place);

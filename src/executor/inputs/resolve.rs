@@ -24,6 +24,9 @@ pub(in crate::executor) fn image(
     if let Some(resolved) = layout::resolve(services, request, span)? {
         return checked(resolved, span);
     }
+    if let ImageLocation::Stored(top) = &request.location {
+        return stored(services.store, request, **top, span);
+    }
     let locked = services.locked;
     let input = LockInput::image(&request.name, &request.platform);
     let locked_value = locked.required(&input).map_err(|error| error.at(span))?;
@@ -37,6 +40,22 @@ pub(in crate::executor) fn image(
     let digest = LockedValue::Digest(resolved.digest);
     locked.record(input, digest).map_err(|error| error.at(span))?;
     Ok(ResolvedImage { span, ..resolved })
+}
+
+/// Returns the image of the store with this manifest, or the one of an index for the platform.
+fn stored(
+    store: &Store,
+    request: &ImageRequest,
+    top: Digest,
+    span: Option<Span>,
+) -> Result<ResolvedImage> {
+    let ImageRequest { name, platform, location } = request;
+    let found = from_store(store, name, platform, top)?;
+    let found = found.ok_or_else(|| {
+        let reason = format!("the image {top} was not built for {platform}");
+        BuildError::BadImage { span, name: name.familiar(), reason }
+    })?;
+    Ok(ResolvedImage { span, place: location.clone(), ..found })
 }
 
 /// A request for an image.
