@@ -12,6 +12,7 @@ mod definition;
 mod eval;
 mod flags;
 mod functions;
+mod json_tree;
 mod list;
 mod overrides;
 mod parse;

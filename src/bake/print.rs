@@ -6,17 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::config::Group;
+use super::json_tree::Json;
 use super::target::{NullableMap, PolicyConfig, Target};
-use super::value::{Type, Value, to_json};
-
-/// A JSON value that keeps the order of its members.
-#[derive(Debug, Clone)]
-enum Json {
-    /// A text, number, bool or null.
-    Scalar(Value),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
-}
+use super::value::{Type, Value};
 
 /// Returns groups and targets as `--print` shows them, with a line ending.
 #[must_use]
@@ -35,18 +27,13 @@ pub fn definition_json(
     }
     let targets = targets.iter().map(|(name, target)| (name.clone(), json(target)));
     members.push(("target".to_owned(), Json::Object(targets.collect())));
-    let mut out = String::new();
-    write(&Json::Object(members), 0, &mut out);
-    out.push('\n');
-    out
+    Json::Object(members).to_text()
 }
 
 /// Returns one target as JSON without line endings.
 #[must_use]
 pub fn target_json(target: &Target) -> String {
-    let mut out = String::new();
-    write(&json(target), 0, &mut out);
-    out.lines().map(str::trim_start).collect()
+    json(target).to_text().lines().map(str::trim_start).collect()
 }
 
 fn json(target: &Target) -> Json {
@@ -178,32 +165,4 @@ fn map(map: Option<&NullableMap>, escape: fn(&str) -> String) -> Option<Json> {
         (name.clone(), Json::Scalar(value.map_or(Value::Null(Type::String), Value::String)))
     });
     Some(Json::Object(members.collect()))
-}
-
-/// Writes a value with two blanks for each level.
-fn write(json: &Json, depth: usize, out: &mut String) {
-    let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
-    match json {
-        Json::Scalar(value) => out.push_str(&to_json(value)),
-        Json::List(items) if items.is_empty() => out.push_str("[]"),
-        Json::Object(members) if members.is_empty() => out.push_str("{}"),
-        Json::List(items) => {
-            for (at, item) in items.iter().enumerate() {
-                out.push(if at == 0 { '[' } else { ',' });
-                out.push_str(&line(depth + 1));
-                write(item, depth + 1, out);
-            }
-            out.push_str(&line(depth));
-            out.push(']');
-        }
-        Json::Object(members) => {
-            for (at, (name, value)) in members.iter().enumerate() {
-                out.push(if at == 0 { '{' } else { ',' });
-                out.push_str(&format!("{}{}: ", line(depth + 1), to_json(&Value::text(name))));
-                write(value, depth + 1, out);
-            }
-            out.push_str(&line(depth));
-            out.push('}');
-        }
-    }
 }

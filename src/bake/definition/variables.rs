@@ -135,6 +135,9 @@ impl Program<'_> {
         let constraint = self.constraints.get(name);
         let text = match constraint {
             Some(Type::String) => to_json(value).trim_matches('"').to_owned(),
+            Some(Type::Dynamic) => {
+                format!("{{\"value\":{},\"type\":{}}}", to_json(value), type_json(&value.kind()))
+            }
             Some(_) => to_json(value),
             None => match convert(value, &Type::String) {
                 Ok(Value::String(text)) => text,
@@ -209,7 +212,7 @@ fn overridden(
         };
     };
     if given.json {
-        let value = from_json(&given.text).and_then(|value| convert(&value, kind));
+        let value = from_json(&given.text).and_then(|value| convert(&unwrapped(value, kind), kind));
         return value.map_err(|error| failed("is not JSON of its type", error));
     }
     match kind {
@@ -226,13 +229,46 @@ fn overridden(
     }
 }
 
+/// Returns the value of a document for the type `any`, which names the type of its value.
+fn unwrapped(value: Value, kind: &Type) -> Value {
+    let members = value.as_members().filter(|members| members.contains_key("type"));
+    let inner = members.and_then(|members| members.get("value")).filter(|_| *kind == Type::Dynamic);
+    inner.cloned().unwrap_or(value)
+}
+
+/// Returns a type as JSON (cty, `json.go`).
+fn type_json(kind: &Type) -> String {
+    let of = |name: &str, element: &Type| format!("[\"{name}\",{}]", type_json(element));
+    match kind {
+        Type::Dynamic => "\"dynamic\"".to_owned(),
+        Type::Bool | Type::Number | Type::String => format!("\"{}\"", kind.friendly()),
+        Type::List(element) => of("list", element),
+        Type::Set(element) => of("set", element),
+        Type::Map(element) => of("map", element),
+        Type::Tuple(kinds) => {
+            let kinds: Vec<String> = kinds.iter().map(type_json).collect();
+            format!("[\"tuple\",[{}]]", kinds.join(","))
+        }
+        Type::Object(attributes) => {
+            let attributes = attributes.iter().map(|(name, attribute)| {
+                format!("{}:{}", to_json(&Value::text(name)), type_json(&attribute.kind))
+            });
+            format!("[\"object\",{{{}}}]", attributes.collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+/// Reads a single value. Errors do not repeat it: a value from outside may be secret.
 fn primitive(text: &str, kind: &Type) -> Result<Value, String> {
     match kind {
         Type::String => Ok(Value::text(text)),
-        Type::Bool => parse_bool(text).map(Value::Bool),
+        Type::Bool => match parse_bool(text) {
+            Ok(value) => Ok(Value::Bool(value)),
+            Err(_) => Err("it is neither true nor false".to_owned()),
+        },
         Type::Number => {
             let number = Number::parse_double(text).map(Value::Number);
-            number.ok_or_else(|| format!("{text:?} is not a number"))
+            number.ok_or_else(|| "it is not a number".to_owned())
         }
         other => Err(format!("{} is not supported", other.constraint())),
     }
@@ -257,7 +293,7 @@ fn from_csv(text: &str, kind: &Type) -> Result<Value, String> {
         Type::Map(element) => {
             let members = fields.iter().map(|field| match csv::fields_by(field, ':')?.as_slice() {
                 [name, value] => Ok((name.clone(), primitive(value, element)?)),
-                _ => Err(format!("{field:?} is not NAME:VALUE")),
+                _ => Err("a field is not NAME:VALUE".to_owned()),
             });
             Ok(Value::Map((**element).clone(), members.collect::<Result<_, String>>()?))
         }

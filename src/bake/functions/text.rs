@@ -33,7 +33,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         variadic: Some(Param::Texts),
         run: Run::Pure(join),
     },
-    function("lower", ONE, |a| Ok(Value::text(text(a, 0)?.to_lowercase()))),
+    function("lower", ONE, |a| Ok(Value::text(text(a, 0)?.chars().map(lower).collect::<String>()))),
     function("replace", THREE, |a| {
         Ok(Value::text(text(a, 0)?.replace(text(a, 1)?, text(a, 2)?)))
     }),
@@ -56,7 +56,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let all = text(a, 0)?;
         Ok(Value::text(all.strip_suffix(text(a, 1)?).unwrap_or(all)))
     }),
-    function("upper", ONE, |a| Ok(Value::text(text(a, 0)?.to_uppercase()))),
+    function("upper", ONE, |a| Ok(Value::text(text(a, 0)?.chars().map(upper).collect::<String>()))),
 ];
 
 /// Largest indent; a deeper one serves no reader.
@@ -103,12 +103,28 @@ fn substring(values: &[Value]) -> Outcome {
     Ok(Value::text(part.concat()))
 }
 
+/// Returns the only character that `mapped` has. Go maps characters one to one: `ß` stays.
+fn single(c: char, mut mapped: impl Iterator<Item = char>) -> char {
+    match (mapped.next(), mapped.next()) {
+        (Some(mapped), None) => mapped,
+        _ => c,
+    }
+}
+
+fn upper(c: char) -> char {
+    single(c, c.to_uppercase())
+}
+
+fn lower(c: char) -> char {
+    single(c, c.to_lowercase())
+}
+
 /// Makes the first letter of each word a capital, as Go's `strings.Title` does.
 fn title(all: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(all.len());
     for c in all.chars() {
-        if inside { out.push(c) } else { out.extend(c.to_uppercase()) }
+        out.push(if inside { c } else { upper(c) });
         let word = c.is_alphanumeric() || c == '_';
         inside = word || !(c.is_ascii() || c.is_whitespace());
     }

@@ -110,7 +110,7 @@ fn list<T>(
     element: fn(&Value) -> Result<T, String>,
 ) -> Result<Option<Vec<T>>, String> {
     if value.is_null() {
-        return Ok(None);
+        return Err("must not be null".to_owned());
     }
     let (Value::List(_, values) | Value::Tuple(values)) = value else {
         let kind = value.kind().friendly();

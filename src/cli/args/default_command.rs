@@ -5,6 +5,7 @@ use std::ffi::OsString;
 /// Names of commands. Any other first word belongs to `build`.
 pub(super) const COMMANDS: &[&str] = &[
     "build",
+    "bake",
     "lock",
     "plan",
     "enter",
