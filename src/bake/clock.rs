@@ -4,8 +4,18 @@ use std::fmt;
 
 const DAY_S: i64 = 86_400;
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const WEEKDAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -111,8 +121,9 @@ impl Timestamp {
     #[must_use]
     pub(crate) fn members(&self) -> Vec<(&'static str, Result<i64, String>)> {
         let civil = self.civil();
-        let day_of_year =
-            days_from_civil(civil.year, civil.month, civil.day) - days_from_civil(civil.year, 1, 1) + 1;
+        let day_of_year = days_from_civil(civil.year, civil.month, civil.day)
+            - days_from_civil(civil.year, 1, 1)
+            + 1;
         let (iso_year, iso_week) = iso_week(&civil);
         vec![
             ("year", Ok(civil.year)),
@@ -141,9 +152,8 @@ impl Timestamp {
 
 /// Returns the ISO 8601 week: the week belongs to the year of its Thursday.
 fn iso_week(civil: &Civil) -> (i64, i64) {
-    let thursday = days_from_civil(civil.year, civil.month, civil.day)
-        - (civil.weekday + 6).rem_euclid(7)
-        + 3;
+    let thursday =
+        days_from_civil(civil.year, civil.month, civil.day) - (civil.weekday + 6).rem_euclid(7) + 3;
     let (year, ..) = civil_from_days(thursday);
     (year, (thursday - days_from_civil(year, 1, 1)) / 7 + 1)
 }
@@ -204,7 +214,8 @@ fn quoted<'a>(text: &'a str, out: &mut String) -> Result<&'a str, String> {
         return Ok(after);
     }
     loop {
-        let (part, after) = rest.split_once('\'').ok_or("the format has a quote that is not closed")?;
+        let (part, after) =
+            rest.split_once('\'').ok_or("the format has a quote that is not closed")?;
         out.push_str(part);
         match after.strip_prefix('\'') {
             Some(after) => {
@@ -248,7 +259,9 @@ fn verb(token: &str, civil: &Civil, time: &Timestamp) -> Result<String, String> 
         "Z" if time.offset_s == 0 => "Z".to_owned(),
         "Z" => time.offset(":"),
         other => {
-            return Err(format!("the format has the unknown sequence {other:?}; quote text with '"));
+            return Err(format!(
+                "the format has the unknown sequence {other:?}; quote text with '"
+            ));
         }
     })
 }
@@ -286,7 +299,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
             _ => return Err(bad()),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
+        let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok().ok_or_else(bad)? };
         let mut part = whole.checked_mul(unit).ok_or_else(bad)?;
         let mut scale = unit;
         for digit in fraction.chars().map(|c| c.to_digit(10)) {

@@ -82,7 +82,11 @@ impl Config {
         for member in &group.targets {
             let (inner, inner_groups) = self.members(member, visited);
             // A group that contains itself has no members yet, and counts as a target.
-            if inner.is_empty() { targets.push(member.clone()) } else { targets.extend(inner) }
+            if inner.is_empty() {
+                targets.push(member.clone());
+            } else {
+                targets.extend(inner);
+            }
             groups.extend(inner_groups);
         }
         visited.insert(name.to_owned(), (targets.clone(), groups.clone()));

@@ -25,7 +25,7 @@ mod target;
 mod value;
 mod wildcard;
 
-pub use compose::ComposeSettings;
+pub use compose::{ComposeSettings, ReadFile};
 pub use config::{Config, Group};
 pub use definition::{Remark, Settings, VariableInfo};
 pub use flags::{Flags, default_names};

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::config::Config;
 use super::source::BakeError;
-use super::target::{Attest, Output, PolicyConfig, Secret, SshKey, Target, parse_bool, parse_caches};
+use super::target::{
+    Attest, Output, PolicyConfig, Secret, SshKey, Target, parse_bool, parse_caches,
+};
 use super::wildcard;
 use crate::diag::nearest;
 
@@ -38,16 +40,54 @@ pub struct Granted {
 /// buildx takes `network` for one too, and no value of `no-cache-filter` and `ulimits`: each of the
 /// three is only emptied there.
 const LISTS: [&str; 13] = [
-    "annotations", "attest", "cache-from", "cache-to", "entitlements", "no-cache-filter", "output",
-    "platform", "policy", "secrets", "ssh", "tags", "ulimits",
+    "annotations",
+    "attest",
+    "cache-from",
+    "cache-to",
+    "entitlements",
+    "no-cache-filter",
+    "output",
+    "platform",
+    "policy",
+    "secrets",
+    "ssh",
+    "tags",
+    "ulimits",
 ];
 
 /// All keys of `--set`.
 const KEYS: [&str; 31] = [
-    "annotations", "args", "attest", "cache-from", "cache-to", "call", "context", "contexts",
-    "dockerfile", "entitlements", "extra-hosts", "labels", "load", "network", "no-cache",
-    "no-cache-filter", "output", "platform", "policy", "pull", "push", "resources", "secret",
-    "secrets", "shm-size", "ssh", "tags", "target", "ulimits", "description", "inherits",
+    "annotations",
+    "args",
+    "attest",
+    "cache-from",
+    "cache-to",
+    "call",
+    "context",
+    "contexts",
+    "dockerfile",
+    "entitlements",
+    "extra-hosts",
+    "labels",
+    "load",
+    "network",
+    "no-cache",
+    "no-cache-filter",
+    "output",
+    "platform",
+    "policy",
+    "pull",
+    "push",
+    "resources",
+    "secret",
+    "secrets",
+    "shm-size",
+    "ssh",
+    "tags",
+    "target",
+    "ulimits",
+    "description",
+    "inherits",
 ];
 
 impl Overrides {
@@ -245,8 +285,11 @@ fn set_entries(
             entry_list(&mut target.attest, attests, true);
         }
         "policy" => {
-            let configs =
-                given.values.iter().map(|text| PolicyConfig::parse(text)).collect::<Result<_, _>>()?;
+            let configs = given
+                .values
+                .iter()
+                .map(|text| PolicyConfig::parse(text))
+                .collect::<Result<_, _>>()?;
             entry_list(&mut target.policy, configs, given.append);
         }
         "entitlements" => {

@@ -41,8 +41,8 @@ pub fn parse(
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let mut parsed = Parsed::default();
     if !composed.is_empty() {
-        parsed.config = compose::targets(composed, &names, compose_settings)
-            .map_err(|error| vec![error])?;
+        parsed.config =
+            compose::targets(composed, &names, compose_settings).map_err(|error| vec![error])?;
     }
     if !bodies.is_empty() {
         let evaluated = definition::evaluate(&bodies, &names, settings, &mut parsed.config)?;

@@ -98,7 +98,8 @@ fn requested(config: &Config, texts: &[String]) -> Result<Vec<String>, BakeError
         }
         let groups = config.groups.iter().map(|(name, _)| name);
         let all = groups.chain(config.targets.iter().map(|(name, _)| name));
-        let found: Vec<String> = all.filter(|name| wildcard::matches(&text, name)).cloned().collect();
+        let found: Vec<String> =
+            all.filter(|name| wildcard::matches(&text, name)).cloned().collect();
         if found.is_empty() {
             return Err(BakeError::new(format!("no target matches {text:?}")));
         }
@@ -114,8 +115,7 @@ fn finish(target: &mut Target, request: &Request) {
         let disabled = super::target::PolicyConfig { disabled: true, ..Default::default() };
         target.policy = Some(vec![disabled]);
     }
-    let has_epoch =
-        target.args.as_ref().is_some_and(|args| args.contains_key("SOURCE_DATE_EPOCH"));
+    let has_epoch = target.args.as_ref().is_some_and(|args| args.contains_key("SOURCE_DATE_EPOCH"));
     if let (false, Some(epoch)) = (has_epoch, request.epoch.as_ref().filter(|e| !e.is_empty())) {
         let args = target.args.get_or_insert_default();
         args.insert("SOURCE_DATE_EPOCH".to_owned(), Some(epoch.clone()));
@@ -185,7 +185,7 @@ impl Resolver<'_> {
         let groups = self.config.groups.iter().map(|(name, _)| name.as_str());
         let known = groups.chain(self.config.targets.iter().map(|(name, _)| name.as_str()));
         let known: Vec<&str> = known.filter(|known| !known.starts_with('_')).collect();
-        let error = BakeError::new(format!("there is no target {name:?}"));
+        let error = BakeError::new(format!("unknown target {name:?}"));
         match (nearest(name, known.iter().copied()), known.is_empty()) {
             (Some(near), _) => error.help(format!("did you mean {near}?")),
             (None, false) => error.help(format!("the targets are {}", known.join(", "))),
@@ -208,7 +208,10 @@ impl Resolver<'_> {
                 let message = match linked == name {
                     true => format!("the target {name:?} has itself as a context"),
                     false => {
-                        format!("the contexts of targets go around in a circle: {}", visited.join(", "))
+                        format!(
+                            "the contexts of targets go around in a circle: {}",
+                            visited.join(", ")
+                        )
                     }
                 };
                 return Err(BakeError::new(message));

@@ -8,6 +8,7 @@ mod advice;
 mod agreement;
 mod archive;
 mod arriving;
+mod bake;
 mod bases;
 mod bounds;
 mod broken;

@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn values_may_be_quoted_and_refer_to_others() {
-        let text = "# c\nA=1\nexport B=\"x ${A}\\ny\"\nC='$A'\nD=a b # c\nE: e\nHOME\nM=\"a\nb\"\nZ=z\n";
+        let text =
+            "# c\nA=1\nexport B=\"x ${A}\\ny\"\nC='$A'\nD=a b # c\nE: e\nHOME\nM=\"a\nb\"\nZ=z\n";
         let lookup = |name: &str| (name == "HOME").then(|| "/h".to_owned());
         let found = parse(text, &lookup).unwrap();
         let value = |name: &str| found.get(name).map(String::as_str);

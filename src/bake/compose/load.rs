@@ -20,7 +20,8 @@ impl Loader<'_> {
     /// Interpolates a file, resolves what it includes and extends, and makes its paths clean.
     pub(super) fn file(&self, mut node: Node, name: &str, depth: usize) -> Result<Node, BakeError> {
         if depth > MAX_BAKE_INCLUDES {
-            let message = format!("{name}: more than {MAX_BAKE_INCLUDES} files include one another");
+            let message =
+                format!("{name}: more than {MAX_BAKE_INCLUDES} files include one another");
             return Err(BakeError::at(node.at, message));
         }
         if !(node.is_null() || node.members().is_some()) {
@@ -41,7 +42,7 @@ impl Loader<'_> {
         let failed = |reason: String| BakeError::at(at, format!("cannot read {path:?}: {reason}"));
         let data = (self.settings.read)(path).map_err(failed)?;
         let data = data.ok_or_else(|| failed("no such file".to_owned()))?;
-        let text = String::from_utf8(data).map_err(|_| failed("the file is not UTF-8".to_owned()))?;
+        let text = String::from_utf8(data).map_err(|error| failed(error.to_string()))?;
         let placed = |error: BakeError| failed(error.message);
         let node = yaml::parse(&text, at.file).map_err(placed)?;
         let mut node = self.file(node, path, depth).map_err(placed)?;
@@ -95,9 +96,9 @@ impl Loader<'_> {
             return Err(BakeError::at(extends.at, "services extend one another in a circle"));
         }
         let name = extends.get("service").unwrap_or(extends);
-        let name = name.text().ok_or_else(|| {
-            BakeError::at(extends.at, "extends needs the name of a service")
-        })?;
+        let name = name
+            .text()
+            .ok_or_else(|| BakeError::at(extends.at, "extends needs the name of a service"))?;
         let other = match extends.get("file").and_then(Node::text) {
             Some(path) => {
                 let path = paths::join(&paths::parent(file), path);
@@ -107,7 +108,7 @@ impl Loader<'_> {
         };
         let services = other.as_ref().and_then(|file| file.get("services")).unwrap_or(services);
         let base = services.get(name).ok_or_else(|| {
-            BakeError::at(extends.at, format!("there is no service {name:?} to extend"))
+            BakeError::at(extends.at, format!("unknown service {name:?} in extends"))
         })?;
         let base = match other.is_some() {
             true => base.clone(),
@@ -161,9 +162,9 @@ fn canonical_services(node: Node) -> Result<Node, BakeError> {
     let members = members.map(|(name, place, value)| {
         let value = match (name.as_str(), value.kind) {
             ("services", NodeKind::Map(services)) => {
-                let services = services.into_iter().map(|(name, place, service)| {
-                    Ok((name, place, canonical::service(service)?))
-                });
+                let services = services
+                    .into_iter()
+                    .map(|(name, place, service)| Ok((name, place, canonical::service(service)?)));
                 let kind = NodeKind::Map(services.collect::<Result<_, BakeError>>()?);
                 Node::new(kind, value.at)
             }
@@ -221,12 +222,11 @@ fn rebase_build(node: &mut Node, base: &str) {
 fn each_path(node: &mut Node, base: &str) {
     let NodeKind::List(items) = &mut node.kind else { return };
     for item in items {
-        match &mut item.kind {
-            NodeKind::Map(members) => {
-                let paths = members.iter_mut().filter(|(name, ..)| name == "path");
-                paths.for_each(|(_, _, path)| rebase_text(path, base));
-            }
-            _ => rebase_text(item, base),
+        if let NodeKind::Map(members) = &mut item.kind {
+            let paths = members.iter_mut().filter(|(name, ..)| name == "path");
+            paths.for_each(|(_, _, path)| rebase_text(path, base));
+        } else {
+            rebase_text(item, base);
         }
     }
 }

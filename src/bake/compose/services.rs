@@ -14,10 +14,30 @@ use crate::diag::nearest;
 
 /// The members of `build` (compose-spec, build.md).
 const BUILD: [&str; 24] = [
-    "additional_contexts", "args", "cache_from", "cache_to", "context", "dockerfile",
-    "dockerfile_inline", "entitlements", "extra_hosts", "isolation", "labels", "network", "no_cache",
-    "no_cache_filter", "platforms", "privileged", "provenance", "pull", "sbom", "secrets",
-    "shm_size", "ssh", "tags", "target",
+    "additional_contexts",
+    "args",
+    "cache_from",
+    "cache_to",
+    "context",
+    "dockerfile",
+    "dockerfile_inline",
+    "entitlements",
+    "extra_hosts",
+    "isolation",
+    "labels",
+    "network",
+    "no_cache",
+    "no_cache_filter",
+    "platforms",
+    "privileged",
+    "provenance",
+    "pull",
+    "sbom",
+    "secrets",
+    "shm_size",
+    "ssh",
+    "tags",
+    "target",
 ];
 
 /// Returns the targets of all services with `build`, and the group `default`.
@@ -31,8 +51,10 @@ pub(super) fn config(model: &Node, loader: &Loader<'_>) -> Result<Config, BakeEr
         let name = name.replace('.', "_");
         let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if name.is_empty() || !name.chars().all(valid) {
-            let message = format!("the service {name:?} cannot be a target: its name has other \
-                                   characters than letters, digits, \"_\" and \"-\"");
+            let message = format!(
+                "the service {name:?} cannot be a target: its name has other \
+                                   characters than letters, digits, \"_\" and \"-\""
+            );
             return Err(BakeError::at(*at, message));
         }
         let target = target(build, service, model, loader)?;
@@ -82,7 +104,8 @@ fn target(
     check_members(build)?;
     let text = |name: &str| text(build, name);
     let wanted = |name: &str| Ok::<_, BakeError>(flag(build, name)?.filter(|wanted| *wanted));
-    let caches = |name: &str| Ok::<_, BakeError>(cache_list(build, name)?.filter(|l| !l.is_empty()));
+    let caches =
+        |name: &str| Ok::<_, BakeError>(cache_list(build, name)?.filter(|l| !l.is_empty()));
     let mut target = Target {
         context: text("context")?.map(|context| local_path(&context)),
         contexts: contexts(build)?,
@@ -135,7 +158,8 @@ fn flag(node: &Node, name: &str) -> Result<Option<bool>, BakeError> {
 
 fn texts(node: &Node, name: &str) -> Result<Option<Vec<String>>, BakeError> {
     let Some(value) = node.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
-    let items = value.items().ok_or_else(|| BakeError::at(value.at, format!("{name} must be a list")))?;
+    let items =
+        value.items().ok_or_else(|| BakeError::at(value.at, format!("{name} must be a list")))?;
     let texts = items.iter().map(|item| {
         let text = item.text().map(str::to_owned);
         text.ok_or_else(|| BakeError::at(item.at, format!("an element of {name} must be a text")))
@@ -285,13 +309,11 @@ fn ulimits(build: &Node) -> Result<Option<Vec<String>>, BakeError> {
             let number = text.and_then(|text| text.parse::<i64>().ok());
             number.ok_or_else(|| BakeError::at(*at, "a limit needs a number, or soft and hard"))
         };
-        let (soft, hard) = match &value.kind {
-            NodeKind::Map(_) => (
-                number(value.get("soft").and_then(Node::text))?,
-                number(value.get("hard").and_then(Node::text))?,
-            ),
-            _ => (number(value.text())?, number(value.text())?),
+        let part = |name: &str| match value.members() {
+            Some(_) => value.get(name).and_then(Node::text),
+            None => value.text(),
         };
+        let (soft, hard) = (number(part("soft"))?, number(part("hard"))?);
         limits.push(format!("{name}={soft}:{hard}"));
     }
     limits.sort_unstable();
@@ -317,7 +339,8 @@ fn docker_bytes(text: &str) -> Option<u64> {
     let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit)?;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let scale = 1_u64 << (10 * u32::try_from(power).ok()?);
-    let parts: u64 = if fraction.is_empty() { 0 } else { fraction.get(..6).unwrap_or(fraction).parse().ok()? };
+    let parts: u64 =
+        if fraction.is_empty() { 0 } else { fraction.get(..6).unwrap_or(fraction).parse().ok()? };
     let divisor = 10_u64.pow(u32::try_from(fraction.len().min(6)).ok()?);
     let more = u128::from(parts) * u128::from(scale) / u128::from(divisor);
     whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(u64::try_from(more).ok()?)
@@ -348,9 +371,11 @@ fn extend(target: &mut Target, extension: &Node) -> Result<(), BakeError> {
     let more = words(extension, "cache-to")?.map(|list| parse_caches(&list)).transpose();
     append(&mut target.cache_to, more.map_err(failed)?, false);
     let parsed = |name: &str| words(extension, name);
-    let secrets = parsed("secret")?.map(|list| list.iter().map(|text| Secret::parse(text)).collect());
+    let secrets =
+        parsed("secret")?.map(|list| list.iter().map(|text| Secret::parse(text)).collect());
     append(&mut target.secrets, secrets.transpose().map_err(failed)?, false);
-    let outputs = parsed("output")?.map(|list| list.iter().map(|text| Output::parse(text)).collect());
+    let outputs =
+        parsed("output")?.map(|list| list.iter().map(|text| Output::parse(text)).collect());
     append(&mut target.outputs, outputs.transpose().map_err(failed)?, false);
     let keys = parsed("ssh")?.map(|list| list.iter().map(|text| SshKey::parse(text)).collect());
     append(&mut target.ssh, keys, false);

@@ -63,8 +63,7 @@ impl Program<'_> {
 
     fn instances(&mut self, block: &Block) -> Result<Vec<Instance>, BakeError> {
         let (matrix, name) = (block.body.attribute("matrix"), block.body.attribute("name"));
-        let (label, label_at) =
-            block.labels.first().cloned().unwrap_or((String::new(), block.at));
+        let (label, label_at) = block.labels.first().cloned().unwrap_or((String::new(), block.at));
         valid(&label, label_at)?;
         if let (true, Some(found)) = (block.kind == "group", matrix.or(name)) {
             let message = format!("a group cannot have {:?}", found.name);
@@ -148,7 +147,7 @@ impl Program<'_> {
         let Some(indices) = found.map(|(_, indices)| indices.clone()) else {
             let known = self.by_name.keys().filter(|(own, _)| *own == kind);
             let near = nearest(name, known.map(|(_, label)| label.as_str()));
-            let error = BakeError::at(*name_at, format!("there is no {kind} {name:?}"));
+            let error = BakeError::at(*name_at, format!("unknown {kind} {name:?}"));
             return Err(match near {
                 Some(near) => error.help(format!("did you mean {near}?")),
                 None => error,
@@ -281,7 +280,8 @@ fn valid(name: &str, at: Place) -> Result<(), BakeError> {
     if valid_name(name) {
         return Ok(());
     }
-    let message = format!("{name:?} is not a name: only letters, digits, \"_\" and \"-\" are allowed");
+    let message =
+        format!("{name:?} is not a name: only letters, digits, \"_\" and \"-\" are allowed");
     Err(BakeError::at(at, message).help("the function sanitize() replaces all other characters"))
 }
 

@@ -76,11 +76,9 @@ impl<'a> Program<'a> {
             n_bytes: 0,
         };
         let builtins = settings.builtins.iter();
-        program.values =
-            builtins.map(|(name, value)| (name.clone(), Value::text(value))).collect();
-        let reserved = |name: &str| {
-            matches!(name, "target" | "group") || settings.builtins.contains_key(name)
-        };
+        program.values = builtins.map(|(name, value)| (name.clone(), Value::text(value))).collect();
+        let reserved =
+            |name: &str| matches!(name, "target" | "group") || settings.builtins.contains_key(name);
         for (_, body) in bodies {
             let attributes = body.attributes.iter().filter(|found| !reserved(&found.name));
             program.attributes.extend(attributes.map(|found| (found.name.as_str(), found)));

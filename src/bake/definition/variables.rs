@@ -30,7 +30,7 @@ impl Program<'_> {
         if attribute.is_none() && block.is_none() {
             let known = self.attributes.keys().chain(self.variables.keys()).copied();
             let known = known.chain(self.settings.builtins.keys().map(String::as_str));
-            let error = BakeError::at(at, format!("there is no variable {name:?}"));
+            let error = BakeError::at(at, format!("unknown variable {name:?}"));
             return Err(match nearest(name, known) {
                 Some(near) => error.help(format!("did you mean {near}?")),
                 None => error.help(format!("define it: variable \"{name}\" {{ default = … }}")),
@@ -76,7 +76,7 @@ impl Program<'_> {
                 let empty = Value::text("");
                 return Ok(constraint.map_or(empty, Value::Null));
             }
-            None => Value::Null(kind.clone()),
+            None => Value::Null(kind),
             Some(default) => {
                 let value = evaluate(&default.expr, &Scope::default(), self)?;
                 convert(&value, &kind).map_err(|error| {
@@ -90,7 +90,7 @@ impl Program<'_> {
             .map_err(|error| BakeError::at(block.at, error))
     }
 
-    /// Returns the value that the user gave. `X_JSON` counts if there is no `X`, or if JSON is
+    /// Returns the value that the user gave. `X_JSON` counts if `X` is not set, or if JSON is
     /// preferred; a variable with that name of its own is another.
     fn given(&self, name: &str, prefer_json: bool) -> Option<Given> {
         let plain = (self.settings.lookup)(name);
@@ -154,18 +154,25 @@ impl Program<'_> {
 
     fn validate(&mut self, block: &Block) -> Result<(), BakeError> {
         let attribute = |name: &str| {
-            block.body.attribute(name).map(|found| &found.expr).ok_or_else(|| {
-                BakeError::at(block.at, format!("the validation has no {name}"))
-            })
+            block
+                .body
+                .attribute(name)
+                .map(|found| &found.expr)
+                .ok_or_else(|| BakeError::at(block.at, format!("the validation has no {name}")))
         };
         let (condition, message) = (attribute("condition")?, attribute("error_message")?);
         let value = evaluate(condition, &Scope::default(), self)?;
         let valid = match convert(&value, &Type::Bool) {
             Ok(Value::Bool(valid)) => valid,
             Ok(_) => {
-                return Err(BakeError::at(condition.at, "the condition is null, not true or false"));
+                return Err(BakeError::at(
+                    condition.at,
+                    "the condition is null, not true or false",
+                ));
             }
-            Err(error) => return Err(BakeError::at(condition.at, format!("the condition: {error}"))),
+            Err(error) => {
+                return Err(BakeError::at(condition.at, format!("the condition: {error}")));
+            }
         };
         if valid {
             return Ok(());
@@ -200,16 +207,18 @@ fn overridden(
 ) -> Result<Value, String> {
     let failed = |how: &str, error: String| format!("the given value of {name:?} {how}: {error}");
     let Some(kind) = constraint else {
-        return match default.kind() {
-            Type::Bool | Type::Number if has_default => primitive(&given.text, &default.kind())
-                .map_err(|error| failed("has the wrong type", error)),
-            Type::String | Type::Dynamic => Ok(Value::text(&given.text)),
-            _ if !has_default => Ok(Value::text(&given.text)),
-            other => {
-                let kind = other.friendly();
-                Err(format!("{name:?} is a {kind} without a type, so it cannot be set from outside"))
-            }
-        };
+        let kind = if has_default { default.kind() } else { Type::Dynamic };
+        if kind == Type::Dynamic {
+            return Ok(Value::text(&given.text));
+        }
+        if kind.is_primitive() {
+            let value = primitive(&given.text, &kind);
+            return value.map_err(|error| failed("has the wrong type", error));
+        }
+        let kind = kind.friendly();
+        return Err(format!(
+            "{name:?} is a {kind} without a type, so it cannot be set from outside"
+        ));
     };
     if given.json {
         let value = from_json(&given.text).and_then(|value| convert(&unwrapped(value, kind), kind));
@@ -270,7 +279,12 @@ fn primitive(text: &str, kind: &Type) -> Result<Value, String> {
             let number = Number::parse_double(text).map(Value::Number);
             number.ok_or_else(|| "it is not a number".to_owned())
         }
-        other => Err(format!("{} is not supported", other.constraint())),
+        Type::Dynamic
+        | Type::List(_)
+        | Type::Set(_)
+        | Type::Map(_)
+        | Type::Tuple(_)
+        | Type::Object(_) => Err(format!("{} is not supported", kind.constraint())),
     }
 }
 
@@ -297,6 +311,8 @@ fn from_csv(text: &str, kind: &Type) -> Result<Value, String> {
             });
             Ok(Value::Map((**element).clone(), members.collect::<Result<_, String>>()?))
         }
-        other => Err(format!("{} is not supported", other.constraint())),
+        Type::Dynamic | Type::Bool | Type::Number | Type::String | Type::Object(_) => {
+            Err(format!("{} is not supported", kind.constraint()))
+        }
     }
 }

@@ -28,7 +28,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
 fn format_list(values: &[Value]) -> Outcome {
     let format = text(values, 0)?;
     let (_, arguments) = values.split_first().ok_or("needs a format")?;
-    let lengths: Vec<usize> = arguments.iter().filter_map(|a| Some(a.as_sequence()?.len())).collect();
+    let lengths: Vec<usize> =
+        arguments.iter().filter_map(|a| Some(a.as_sequence()?.len())).collect();
     let length = lengths.first().copied().unwrap_or(1);
     if lengths.iter().any(|other| *other != length) {
         return Err("the lists have different lengths".to_owned());
@@ -139,9 +140,9 @@ fn apply(verb: &Verb, argument: &Value) -> Result<String, String> {
         }
         convert(argument, kind).map_err(|error| format!("%{}: {error}", verb.letter))
     };
-    let number = || match need(&Type::Number)? {
-        Value::Number(number) => Ok(number),
-        _ => Err("number required".to_owned()),
+    let number = || {
+        let number = need(&Type::Number)?.as_number().cloned();
+        number.ok_or_else(|| "number required".to_owned())
     };
     let string = || Ok::<_, String>(need(&Type::String)?.as_text().unwrap_or("").to_owned());
     match verb.letter {
@@ -158,10 +159,7 @@ fn apply(verb: &Verb, argument: &Value) -> Result<String, String> {
 }
 
 fn string_of_bool(value: &Value) -> Result<String, String> {
-    match value {
-        Value::Bool(value) => Ok(value.to_string()),
-        _ => Err("bool required".to_owned()),
-    }
+    value.as_bool().map(|value| value.to_string()).ok_or_else(|| "bool required".to_owned())
 }
 
 fn shortened(verb: &Verb, text: String) -> String {

@@ -37,9 +37,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("int", ONE, |a| Ok(Value::Number(number(a, 0)?.truncate()))),
     function("lessthan", TWO, |a| Ok(Value::Bool(number(a, 0)? < number(a, 1)?))),
     function("lessthanorequalto", TWO, |a| Ok(Value::Bool(number(a, 0)? <= number(a, 1)?))),
-    function("log", TWO, |a| {
-        double(number(a, 0)?.to_f64().ln() / number(a, 1)?.to_f64().ln())
-    }),
+    function("log", TWO, |a| double(number(a, 0)?.to_f64().ln() / number(a, 1)?.to_f64().ln())),
     variadic("max", Param::Number, |a| extreme(a, Number::gt)),
     variadic("min", Param::Number, |a| extreme(a, Number::lt)),
     function("modulo", TWO, |a| computed(number(a, 0)?.modulo(nonzero(a)?))),
@@ -66,7 +64,7 @@ fn double(value: f64) -> Outcome {
 }
 
 fn extreme(values: &[Value], better: fn(&Number, &Number) -> bool) -> Outcome {
-    let mut best = number(values, 0).map_err(|_| "needs at least one number".to_owned())?;
+    let mut best = number(values, 0)?;
     for at in 1..values.len() {
         let other = number(values, at)?;
         if better(other, best) {

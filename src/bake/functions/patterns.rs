@@ -23,9 +23,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("regex", TWO, |a| {
         let pattern = compile(text(a, 0)?)?;
         let found = pattern.captures(text(a, 1)?);
-        found.ok_or("the pattern matches no part of the text".to_owned()).and_then(|found| {
-            groups(&pattern, &found)
-        })
+        found
+            .ok_or("the pattern matches no part of the text".to_owned())
+            .and_then(|found| groups(&pattern, &found))
     }),
     function("regex_replace", &[Param::Text, Param::Text, Param::Text], |a| {
         let pattern = compile(text(a, 1)?)?;

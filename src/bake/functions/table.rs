@@ -1,8 +1,8 @@
 //! All functions, by the files that have them.
 
 use super::{
-    Function, cidr, collections, dates, digests, encoding, format, lists, numbers, patterns, semver,
-    sets, text,
+    Function, cidr, collections, dates, digests, encoding, format, lists, numbers, patterns,
+    semver, sets, text,
 };
 
 pub(super) const ALL: &[&[Function]] = &[

@@ -23,7 +23,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("chomp", ONE, |a| Ok(Value::text(text(a, 0)?.trim_end_matches(['\r', '\n'])))),
     function("dirname", ONE, |a| Ok(Value::text(directory(text(a, 0)?)))),
     function("indent", &[Param::Number, Param::Text], |a| {
-        let blanks = usize::try_from(whole(a, 0)?).map_err(|_| "the indent is negative")?;
+        let blanks = usize::try_from(whole(a, 0)?).ok().ok_or("the indent is negative")?;
         let blanks = " ".repeat(blanks.min(MAX_INDENT));
         Ok(Value::text(text(a, 1)?.replace('\n', &format!("\n{blanks}"))))
     }),
@@ -34,10 +34,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         run: Run::Pure(join),
     },
     function("lower", ONE, |a| Ok(Value::text(text(a, 0)?.chars().map(lower).collect::<String>()))),
-    function("replace", THREE, |a| {
-        Ok(Value::text(text(a, 0)?.replace(text(a, 1)?, text(a, 2)?)))
+    function("replace", THREE, |a| Ok(Value::text(text(a, 0)?.replace(text(a, 1)?, text(a, 2)?)))),
+    function("reverse", ONE, |a| {
+        Ok(Value::text(text(a, 0)?.graphemes(true).rev().collect::<String>()))
     }),
-    function("reverse", ONE, |a| Ok(Value::text(text(a, 0)?.graphemes(true).rev().collect::<String>()))),
     function("sanitize", ONE, |a| Ok(Value::text(sanitized(text(a, 0)?)))),
     function("split", TWO, |a| Ok(Value::texts(split(text(a, 1)?, text(a, 0)?)))),
     function("strlen", ONE, |a| Ok(Value::count(text(a, 0)?.graphemes(true).count()))),
@@ -75,7 +75,8 @@ fn split<'a>(all: &'a str, separator: &str) -> Vec<&'a str> {
     if separator.is_empty() {
         // Go's strings.Split splits between characters then.
         let mut ends = all.char_indices().map(|(at, c)| (at, at + c.len_utf8()));
-        return std::iter::from_fn(|| ends.next().and_then(|(from, to)| all.get(from..to))).collect();
+        return std::iter::from_fn(|| ends.next().and_then(|(from, to)| all.get(from..to)))
+            .collect();
     }
     all.split(separator).collect()
 }

@@ -10,8 +10,8 @@ mod template;
 mod typeexpr;
 
 pub(crate) use json::parse_json;
-pub(crate) use references::References;
 pub(crate) use native::{parse_expression, parse_hcl};
+pub(crate) use references::References;
 pub(crate) use typeexpr::{keyword, type_of};
 
 use super::source::Place;

@@ -119,9 +119,9 @@ pub(super) fn expression(parsed: &Expression, source: &Source<'_>) -> Result<Exp
             ExprKind::Literal(Value::Number(number))
         }
         Expression::String(text) => ExprKind::Literal(Value::text(text.as_str())),
-        Expression::Array(items) => {
-            ExprKind::Tuple(items.iter().map(|item| expression(item, source)).collect::<Result<_, _>>()?)
-        }
+        Expression::Array(items) => ExprKind::Tuple(
+            items.iter().map(|item| expression(item, source)).collect::<Result<_, _>>()?,
+        ),
         Expression::Object(members) => object(members, source)?,
         Expression::StringTemplate(template) => {
             ExprKind::Template(parts(template, Flavour::Text, source)?)
@@ -150,7 +150,8 @@ pub(super) fn expression(parsed: &Expression, source: &Source<'_>) -> Result<Exp
             }
         }
         Expression::BinaryOp(parsed) => {
-            let operands = [expression(&parsed.lhs_expr, source)?, expression(&parsed.rhs_expr, source)?];
+            let operands =
+                [expression(&parsed.lhs_expr, source)?, expression(&parsed.rhs_expr, source)?];
             ExprKind::Binary(operator(*parsed.operator.value()), Box::new(operands))
         }
         Expression::ForExpr(parsed) => for_expression(parsed, source)?,
@@ -194,15 +195,13 @@ fn object(members: &expr::Object, source: &Source<'_>) -> Result<ExprKind, BakeE
                 kind: ExprKind::Literal(Value::text(name.as_str())),
                 at: source.place(name.span()),
             },
-            ObjectKey::Expression(parsed) => match parsed {
-                // A keyword left of the equals sign is a name.
-                Expression::Null(_) | Expression::Bool(_) => {
-                    let at = source.place(parsed.span());
-                    let name = source.text.get(parsed.span().unwrap_or_default()).unwrap_or("");
-                    Expr { kind: ExprKind::Literal(Value::text(name.trim())), at }
-                }
-                _ => expression(parsed, source)?,
-            },
+            // A keyword left of the equals sign is a name.
+            ObjectKey::Expression(parsed) if parsed.is_null() || parsed.is_bool() => {
+                let at = source.place(parsed.span());
+                let name = source.text.get(parsed.span().unwrap_or_default()).unwrap_or("");
+                Expr { kind: ExprKind::Literal(Value::text(name.trim())), at }
+            }
+            ObjectKey::Expression(parsed) => expression(parsed, source)?,
         };
         Ok((key, expression(value.expr(), source)?))
     });

@@ -59,7 +59,11 @@ impl Builder<'_, '_> {
         Ok(parts)
     }
 
-    fn conditional(&mut self, parsed: &IfDirective, parts: &mut Vec<Part>) -> Result<(), BakeError> {
+    fn conditional(
+        &mut self,
+        parsed: &IfDirective,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), BakeError> {
         self.open(parsed.if_expr.strip, parts);
         let condition = expression(&parsed.if_expr.cond_expr, self.source)?;
         self.close(parsed.if_expr.strip);

@@ -8,10 +8,37 @@ use crate::bake::value::{Type, Value, convert, to_json};
 
 /// All attributes of a target's block that have a meaning.
 pub(crate) const ATTRIBUTES: [&str; 31] = [
-    "annotations", "args", "attest", "cache-from", "cache-to", "call", "context", "contexts",
-    "description", "dockerfile", "dockerfile-inline", "entitlements", "extra-hosts", "inherits",
-    "labels", "matrix", "name", "network", "no-cache", "no-cache-filter", "output", "platforms",
-    "policy", "pull", "resources", "secret", "shm-size", "ssh", "tags", "target", "ulimits",
+    "annotations",
+    "args",
+    "attest",
+    "cache-from",
+    "cache-to",
+    "call",
+    "context",
+    "contexts",
+    "description",
+    "dockerfile",
+    "dockerfile-inline",
+    "entitlements",
+    "extra-hosts",
+    "inherits",
+    "labels",
+    "matrix",
+    "name",
+    "network",
+    "no-cache",
+    "no-cache-filter",
+    "output",
+    "platforms",
+    "policy",
+    "pull",
+    "resources",
+    "secret",
+    "shm-size",
+    "ssh",
+    "tags",
+    "target",
+    "ulimits",
 ];
 
 impl Target {
@@ -66,10 +93,7 @@ fn required_text(value: &Value) -> Result<String, String> {
 }
 
 fn boolean(value: &Value) -> Result<Option<bool>, String> {
-    match convert(value, &Type::Bool)? {
-        Value::Bool(value) => Ok(Some(value)),
-        _ => Ok(None),
-    }
+    Ok(convert(value, &Type::Bool)?.as_bool())
 }
 
 /// Converts a value to a list of texts.
@@ -89,9 +113,8 @@ pub(crate) fn texts(value: &Value) -> Result<Option<Vec<String>>, String> {
 fn nullable_map(value: &Value) -> Result<Option<NullableMap>, String> {
     let map = convert(value, &Type::String.map())?;
     let Some(members) = map.as_members() else { return Ok(None) };
-    let texts = members.iter().map(|(name, value)| {
-        (name.clone(), value.as_text().map(str::to_owned))
-    });
+    let texts =
+        members.iter().map(|(name, value)| (name.clone(), value.as_text().map(str::to_owned)));
     Ok(Some(texts.collect()))
 }
 
@@ -192,9 +215,7 @@ fn policy(value: &Value) -> Result<PolicyConfig, String> {
         return PolicyConfig::parse(text);
     }
     let members = value.as_members().ok_or("a policy must be a string or an object")?;
-    let given = members.iter().filter(|(_, value)| {
-        !value.is_null() && value.as_text() != Some("")
-    });
+    let given = members.iter().filter(|(_, value)| !value.is_null() && value.as_text() != Some(""));
     let fields = given.map(|(name, value)| Ok(format!("{name}={}", required_text(value)?)));
     PolicyConfig::of_fields(&fields.collect::<Result<Vec<_>, String>>()?)
 }

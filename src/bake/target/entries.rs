@@ -247,7 +247,9 @@ impl Secret {
                 "type" => match value {
                     "file" => from_env = false,
                     "env" => from_env = true,
-                    other => return Err(format!("the type {other:?} of a secret is not supported")),
+                    other => {
+                        return Err(format!("the type {other:?} of a secret is not supported"));
+                    }
                 },
                 "id" => value.clone_into(&mut secret.id),
                 "source" | "src" => value.clone_into(&mut secret.source),
@@ -267,10 +269,9 @@ impl SshKey {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.split_once('=') {
-            Some((id, paths)) => Self {
-                id: id.to_owned(),
-                paths: paths.split(',').map(str::to_owned).collect(),
-            },
+            Some((id, paths)) => {
+                Self { id: id.to_owned(), paths: paths.split(',').map(str::to_owned).collect() }
+            }
             None => Self { id: text.to_owned(), paths: Vec::new() },
         }
     }
@@ -315,8 +316,8 @@ impl Resources {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let text = Some(value.to_owned());
         let number = || {
-            let number = value.parse::<i64>();
-            number.map(Some).map_err(|_| format!("{value:?} is not a number, for {name}"))
+            let number = value.parse::<i64>().ok().map(Some);
+            number.ok_or_else(|| format!("{value:?} is not a number, for {name}"))
         };
         match name {
             "memory" => self.memory = text,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Attest, CacheEntry, NullableMap, Output, PolicyConfig, Resources, Secret, SshKey, Target};
+use super::{
+    Attest, CacheEntry, NullableMap, Output, PolicyConfig, Resources, Secret, SshKey, Target,
+};
 use crate::bake::value::{Type, Value};
 
 impl Target {
@@ -16,10 +18,13 @@ impl Target {
             ("annotations", texts(self.annotations.as_ref())),
             ("attest", maps(self.attest.as_deref(), attest)),
             ("context", text(self.context.as_ref())),
-            ("contexts", match &self.contexts {
-                Some(contexts) => Value::text_map(contexts.clone()),
-                None => Value::Null(Type::String.map()),
-            }),
+            (
+                "contexts",
+                match &self.contexts {
+                    Some(contexts) => Value::text_map(contexts.clone()),
+                    None => Value::Null(Type::String.map()),
+                },
+            ),
             ("dockerfile", text(self.dockerfile.as_ref())),
             ("dockerfile-inline", text(self.dockerfile_inline.as_ref())),
             ("args", nullable(self.args.as_ref())),
@@ -120,9 +125,10 @@ fn policy(entry: &PolicyConfig) -> BTreeMap<String, String> {
 }
 
 fn resources(limits: &Resources) -> Value {
-    let given = limits.entries().into_iter().map(|(name, value)| {
-        (name.to_owned(), value.map_or_else(Value::integer, Value::String))
-    });
+    let given = limits
+        .entries()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.map_or_else(Value::integer, Value::String)));
     let names = ["memory", "memory-swap", "cpuset-cpus", "cpuset-mems"].map(|n| (n, Type::String));
     let numbers = ["cpu-shares", "cpu-period", "cpu-quota"].map(|name| (name, Type::Number));
     let all = names.into_iter().chain(numbers);

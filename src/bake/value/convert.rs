@@ -49,8 +49,13 @@ fn to_bool(value: &Value) -> Result<Value, String> {
                 _ => "a bool is required".to_owned(),
             }),
         },
-        Value::Null(_) | Value::Number(_) | Value::List(..) | Value::Set(..) | Value::Map(..)
-        | Value::Tuple(_) | Value::Object(_) => Err(required(&Type::Bool)),
+        Value::Null(_)
+        | Value::Number(_)
+        | Value::List(..)
+        | Value::Set(..)
+        | Value::Map(..)
+        | Value::Tuple(_)
+        | Value::Object(_) => Err(required(&Type::Bool)),
     }
 }
 
@@ -61,8 +66,13 @@ fn to_number(value: &Value) -> Result<Value, String> {
             let number = Number::parse(text).map(Value::Number);
             number.ok_or_else(|| "a number is required".to_owned())
         }
-        Value::Null(_) | Value::Bool(_) | Value::List(..) | Value::Set(..) | Value::Map(..)
-        | Value::Tuple(_) | Value::Object(_) => Err(required(&Type::Number)),
+        Value::Null(_)
+        | Value::Bool(_)
+        | Value::List(..)
+        | Value::Set(..)
+        | Value::Map(..)
+        | Value::Tuple(_)
+        | Value::Object(_) => Err(required(&Type::Number)),
     }
 }
 
@@ -71,7 +81,11 @@ fn to_text(value: &Value) -> Result<Value, String> {
         Value::String(_) => Ok(value.clone()),
         Value::Bool(value) => Ok(Value::text(value.to_string())),
         Value::Number(number) => Ok(Value::text(number.to_string())),
-        Value::Null(_) | Value::List(..) | Value::Set(..) | Value::Map(..) | Value::Tuple(_)
+        Value::Null(_)
+        | Value::List(..)
+        | Value::Set(..)
+        | Value::Map(..)
+        | Value::Tuple(_)
         | Value::Object(_) => Err(required(&Type::String)),
     }
 }
@@ -89,8 +103,13 @@ fn common(element: &Type, values: &[&Value], wanted: &Type) -> Result<Type, Stri
         let all = match wanted {
             Type::Map(_) => "all map elements must have the same type",
             Type::Set(_) => "all set elements must have the same type",
-            Type::Dynamic | Type::Bool | Type::Number | Type::String | Type::List(_)
-            | Type::Tuple(_) | Type::Object(_) => "all list elements must have the same type",
+            Type::Dynamic
+            | Type::Bool
+            | Type::Number
+            | Type::String
+            | Type::List(_)
+            | Type::Tuple(_)
+            | Type::Object(_) => "all list elements must have the same type",
         };
         all.to_owned()
     })

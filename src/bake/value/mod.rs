@@ -90,7 +90,8 @@ impl Value {
             Self::Tuple(values) => Type::Tuple(values.iter().map(Self::kind).collect()),
             Self::Object(values) => {
                 let attribute = |value: &Self| Attribute { kind: value.kind(), optional: false };
-                let attributes = values.iter().map(|(name, value)| (name.clone(), attribute(value)));
+                let attributes =
+                    values.iter().map(|(name, value)| (name.clone(), attribute(value)));
                 Type::Object(attributes.collect())
             }
         }
@@ -107,9 +108,39 @@ impl Value {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
-            Self::Null(_) | Self::Bool(_) | Self::Number(_) | Self::List(..) | Self::Set(..)
-            | Self::Map(..) | Self::Tuple(_) | Self::Object(_) => None,
+            Self::Null(_)
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::List(..)
+            | Self::Set(..)
+            | Self::Map(..)
+            | Self::Tuple(_)
+            | Self::Object(_) => None,
         }
+    }
+
+    /// Returns the bool, if the value is one.
+    #[must_use]
+    pub(crate) const fn as_bool(&self) -> Option<bool> {
+        if let Self::Bool(value) = self { Some(*value) } else { None }
+    }
+
+    /// Returns the number, if the value is one.
+    #[must_use]
+    pub(crate) const fn as_number(&self) -> Option<&Number> {
+        if let Self::Number(number) = self { Some(number) } else { None }
+    }
+
+    /// Returns the type of the elements of a list or a set.
+    #[must_use]
+    pub(crate) const fn list_element(&self) -> Option<&Type> {
+        if let Self::List(kind, _) | Self::Set(kind, _) = self { Some(kind) } else { None }
+    }
+
+    /// Returns the type of the values of a map.
+    #[must_use]
+    pub(crate) const fn map_element(&self) -> Option<&Type> {
+        if let Self::Map(kind, _) = self { Some(kind) } else { None }
     }
 
     /// Returns the values of a sequence: list, set or tuple.
@@ -117,7 +148,11 @@ impl Value {
     pub fn as_sequence(&self) -> Option<&[Self]> {
         match self {
             Self::List(_, values) | Self::Set(_, values) | Self::Tuple(values) => Some(values),
-            Self::Null(_) | Self::Bool(_) | Self::Number(_) | Self::String(_) | Self::Map(..)
+            Self::Null(_)
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::String(_)
+            | Self::Map(..)
             | Self::Object(_) => None,
         }
     }
@@ -127,8 +162,13 @@ impl Value {
     pub const fn as_members(&self) -> Option<&BTreeMap<String, Self>> {
         match self {
             Self::Map(_, members) | Self::Object(members) => Some(members),
-            Self::Null(_) | Self::Bool(_) | Self::Number(_) | Self::String(_) | Self::List(..)
-            | Self::Set(..) | Self::Tuple(_) => None,
+            Self::Null(_)
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::String(_)
+            | Self::List(..)
+            | Self::Set(..)
+            | Self::Tuple(_) => None,
         }
     }
 
@@ -175,9 +215,7 @@ impl Value {
     pub fn equals(&self, other: &Self) -> bool {
         match (self.is_null(), other.is_null()) {
             (true, true) => true,
-            (false, false) => {
-                self.kind() == other.kind() && self.order(other) == Ordering::Equal
-            }
+            (false, false) => self.kind() == other.kind() && self.order(other) == Ordering::Equal,
             _ => false,
         }
     }

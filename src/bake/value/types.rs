@@ -113,7 +113,8 @@ pub(crate) fn unify(types: &[Type]) -> Option<Type> {
 fn unify_collections(known: &[&Type]) -> Option<Type> {
     let elements: Option<Vec<(Kind, Vec<&Type>)>> = known.iter().map(|kind| parts(kind)).collect();
     let elements = elements?;
-    let all: Vec<Type> = elements.iter().flat_map(|(_, kinds)| kinds).map(|kind| (*kind).clone()).collect();
+    let all: Vec<Type> =
+        elements.iter().flat_map(|(_, kinds)| kinds).map(|kind| (*kind).clone()).collect();
     let is = |wanted: &[Kind]| elements.iter().all(|(kind, _)| wanted.contains(kind));
     let element = || if all.is_empty() { Some(Type::Dynamic) } else { unify(&all) };
     if is(&[Kind::Tuple]) {
@@ -146,8 +147,14 @@ fn unify_collections(known: &[&Type]) -> Option<Type> {
 fn unify_objects(known: &[&Type]) -> Option<Type> {
     let objects = known.iter().filter_map(|kind| match kind {
         Type::Object(attributes) => Some(attributes),
-        Type::Dynamic | Type::Bool | Type::Number | Type::String | Type::List(_) | Type::Set(_)
-        | Type::Map(_) | Type::Tuple(_) => None,
+        Type::Dynamic
+        | Type::Bool
+        | Type::Number
+        | Type::String
+        | Type::List(_)
+        | Type::Set(_)
+        | Type::Map(_)
+        | Type::Tuple(_) => None,
     });
     let objects: Vec<_> = objects.collect();
     let first = objects.first()?;

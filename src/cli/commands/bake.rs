@@ -1,9 +1,7 @@
 //! `rbuild bake`: the targets of definition files.
 
 use super::{CliError, Environment, Exit, Global};
-use crate::bake::{
-    self, BakeError, DefinitionFile, Definitions, Flags, Parsed, Remark, Request,
-};
+use crate::bake::{self, BakeError, DefinitionFile, Definitions, Flags, Parsed, Remark, Request};
 use crate::cli::args::bake::{BakeArgs, List, ListKind};
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::{redact, stderr, table};
@@ -111,8 +109,7 @@ fn show_remarks(remarks: &[Remark], files: &[DefinitionFile], environment: &Envi
     for remark in remarks {
         let Some(file) = files.get(remark.at.file) else { continue };
         let source = SourceFile::new(&file.name, String::from_utf8_lossy(&file.data));
-        let diagnostic =
-            Diagnostic::warning(codes::BAKE_IGNORED, remark.at.span, &remark.message);
+        let diagnostic = Diagnostic::warning(codes::BAKE_IGNORED, remark.at.span, &remark.message);
         let diagnostic = diagnostic.maybe_help(remark.help.as_ref());
         let diagnostics = redact::diagnostics(&[diagnostic]);
         let source = redact::source(&source);

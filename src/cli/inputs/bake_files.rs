@@ -116,9 +116,8 @@ impl Variables {
 pub(crate) fn relative(environment: &Environment) -> Result<bool> {
     let name = "BUILDX_BAKE_FILE_RELATIVE_PATHS";
     let text = environment.get(name).map(str::trim).filter(|text| !text.is_empty());
-    text.map_or(Ok(false), parse_bool).map_err(|error| {
-        CliError::new(format!("error: bad {name}: {error}"), Exit::Usage)
-    })
+    text.map_or(Ok(false), parse_bool)
+        .map_err(|error| CliError::new(format!("error: bad {name}: {error}"), Exit::Usage))
 }
 
 /// Returns what HCL and JSON definitions may read. `command_context` is the context of
@@ -129,9 +128,10 @@ pub(crate) fn settings<'a>(
     environment: &Environment,
 ) -> Result<Settings<'a>> {
     let mut seed = [0; 32];
-    aws_lc_rs::rand::fill(&mut seed).map_err(|_| {
-        CliError::new("error: the system has no random numbers", Exit::Environment)
-    })?;
+    if aws_lc_rs::rand::fill(&mut seed).is_err() {
+        let text = "error: the system has no random numbers";
+        return Err(CliError::new(text, Exit::Environment));
+    }
     let builtins = [
         ("BAKE_CMD_CONTEXT", command_context.to_owned()),
         ("BAKE_LOCAL_PLATFORM", Platform::host().to_string()),
