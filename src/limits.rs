@@ -34,6 +34,9 @@
 //! | Dockerfile | one line | 65,535 bytes | |
 //! | ignore file, `--exclude` | patterns; bytes; one pattern | 50,000; 2 MiB; 4,096 bytes | |
 //! | `${x#p}`, `${x%p}`, `${x/p/r}` | characters of the pattern | 4,096 | |
+//! | definition file of bake | bytes; levels; digits of a number | 16 MiB; 100; 4,096 | |
+//! | | expressions inside one another; all values together | 300; 256 MiB | |
+//! | | targets of a matrix; files that include one another | 100,000; 20 | |
 //! | build | stages at once; images fetched at once | 32; 16 | |
 //! | ssh mount | connections at once | 32 | |
 //! | output of steps, in the record of a build | one step; a build | 4 MiB + 1 MiB; about 128 MiB | |

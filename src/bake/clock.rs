@@ -299,7 +299,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
             _ => return Err(bad()),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
+        let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok().ok_or_else(bad)? };
         let mut part = whole.checked_mul(unit).ok_or_else(bad)?;
         let mut scale = unit;
         for digit in fraction.chars().map(|c| c.to_digit(10)) {

@@ -83,9 +83,9 @@ impl Config {
             let (inner, inner_groups) = self.members(member, visited);
             // A group that contains itself has no members yet, and counts as a target.
             if inner.is_empty() {
-                targets.push(member.clone())
+                targets.push(member.clone());
             } else {
-                targets.extend(inner)
+                targets.extend(inner);
             }
             groups.extend(inner_groups);
         }

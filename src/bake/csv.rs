@@ -57,7 +57,7 @@ fn field(text: &str, separator: char) -> Result<(String, &str), String> {
         let end = text.find([separator, '\n']).unwrap_or(text.len());
         let (field, rest) = text.split_at_checked(end).unwrap_or((text, ""));
         if field.contains('"') {
-            return Err(format!("a quote stands inside of the field {field:?}"));
+            return Err("a quote stands inside of a field".to_owned());
         }
         let (trimmed, ended) = match field.strip_suffix('\r') {
             Some(trimmed) if rest.starts_with('\n') => (trimmed, rest),
@@ -77,7 +77,7 @@ fn field(text: &str, separator: char) -> Result<(String, &str), String> {
             None if after.is_empty() || after.starts_with([separator, '\n', '\r']) => {
                 return Ok((field, after));
             }
-            None => return Err(format!("text follows the closing quote of the field {field:?}")),
+            None => return Err("text follows the closing quote of a field".to_owned()),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `--list`: targets and variables as tables or JSON.
 
-use serde_json::{Map, Value as Json};
-
 use super::config::Config;
 use super::definition::VariableInfo;
+use super::json_tree::Json;
+use super::value::Value;
 
 /// A line of a list of targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,37 +43,32 @@ pub fn targets(config: &Config) -> Vec<ListedTarget> {
 
 /// Returns targets as JSON, as `--list=type=targets,format=json` of buildx.
 #[must_use]
-pub fn targets_json(targets: &[ListedTarget]) -> Json {
+pub fn targets_json(targets: &[ListedTarget]) -> String {
     let rows = targets.iter().map(|listed| {
-        let mut row = Map::new();
-        row.insert("name".to_owned(), listed.name.clone().into());
-        if !listed.description.is_empty() {
-            row.insert("description".to_owned(), listed.description.clone().into());
-        }
-        if listed.group {
-            row.insert("group".to_owned(), true.into());
-        }
-        Json::Object(row)
+        let group = listed.group.then(|| ("group".to_owned(), Json::Scalar(Value::Bool(true))));
+        let texts = [("name", listed.name.as_str()), ("description", &listed.description)];
+        Json::Object(members(&texts).chain(group).collect())
     });
-    rows.collect()
+    Json::List(rows.collect()).to_text()
 }
 
 /// Returns variables as JSON, as `--list=type=variables,format=json` of buildx.
 #[must_use]
-pub fn variables_json(variables: &[VariableInfo]) -> Json {
+pub fn variables_json(variables: &[VariableInfo]) -> String {
     let rows = variables.iter().map(|variable| {
-        let mut row = Map::new();
-        row.insert("name".to_owned(), variable.name.clone().into());
-        if !variable.description.is_empty() {
-            row.insert("description".to_owned(), variable.description.clone().into());
-        }
-        if let Some(kind) = &variable.kind {
-            row.insert("type".to_owned(), kind.clone().into());
-        }
-        if let Some(value) = &variable.value {
-            row.insert("value".to_owned(), value.clone().into());
-        }
-        Json::Object(row)
+        let texts = [
+            ("name", variable.name.as_str()),
+            ("description", &variable.description),
+            ("type", variable.kind.as_deref().unwrap_or("")),
+        ];
+        let value = variable.value.as_deref().map(|value| ("value".to_owned(), Json::text(value)));
+        Json::Object(members(&texts).chain(value).collect())
     });
-    rows.collect()
+    Json::List(rows.collect()).to_text()
+}
+
+/// Returns the texts that are not empty as members.
+fn members(texts: &[(&str, &str)]) -> impl Iterator<Item = (String, Json)> {
+    let given = texts.iter().filter(|(_, text)| !text.is_empty());
+    given.map(|(name, text)| ((*name).to_owned(), Json::text(text)))
 }

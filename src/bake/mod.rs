@@ -12,6 +12,7 @@ mod definition;
 mod eval;
 mod flags;
 mod functions;
+mod json_tree;
 mod list;
 mod overrides;
 mod parse;
@@ -24,7 +25,7 @@ mod target;
 mod value;
 mod wildcard;
 
-pub use compose::ComposeSettings;
+pub use compose::{ComposeSettings, ReadFile};
 pub use config::{Config, Group};
 pub use definition::{Remark, Settings, VariableInfo};
 pub use flags::{Flags, default_names};

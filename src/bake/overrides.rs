@@ -36,19 +36,23 @@ pub struct Granted {
 }
 
 /// Keys whose values are lists.
-const LISTS: [&str; 12] = [
+///
+/// buildx takes `network` for one too, and no value of `no-cache-filter` and `ulimits`: each of the
+/// three is only emptied there.
+const LISTS: [&str; 13] = [
     "annotations",
     "attest",
     "cache-from",
     "cache-to",
     "entitlements",
-    "network",
+    "no-cache-filter",
     "output",
     "platform",
     "policy",
     "secrets",
     "ssh",
     "tags",
+    "ulimits",
 ];
 
 /// All keys of `--set`.
@@ -221,7 +225,6 @@ fn set(
         }
         "tags" => list(&mut target.tags, given),
         "platform" => list(&mut target.platforms, given),
-        // buildx reads neither of these two as a list, so a value only empties them.
         "no-cache-filter" => list(&mut target.no_cache_filter, given),
         "ulimits" => list(&mut target.ulimits, given),
         "annotations" => target.annotations.get_or_insert_default().extend(given.values.clone()),

@@ -48,10 +48,7 @@ pub fn is_remote(location: &str) -> bool {
         return true;
     }
     // The short form of ssh, `user@host:path`.
-    let (user, rest) = match location.split_once('@') {
-        Some(parts) => parts,
-        None => return false,
-    };
+    let Some((user, rest)) = location.split_once('@') else { return false };
     let word = |text: &str| !text.is_empty() && !text.contains(['/', ' ', ':']);
     word(user) && rest.split_once(':').is_some_and(|(host, path)| word(host) && !path.is_empty())
 }
@@ -69,7 +66,7 @@ pub(crate) fn is_git(location: &str) -> bool {
     }
 }
 
-/// Returns whether a context is no path below the definition: a target, an image, a layout, a URL.
+/// Returns whether a context is not a path: a target, an image, a layout, a URL.
 #[must_use]
 pub(crate) fn is_special(location: &str) -> bool {
     let prefixes = ["cwd://", "target:", "docker-image:", "oci-layout://"];

@@ -6,17 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::config::Group;
-use super::target::{NullableMap, PolicyConfig, Target};
-use super::value::{Type, Value, to_json};
-
-/// A JSON value that keeps the order of its members.
-#[derive(Debug, Clone)]
-enum Json {
-    /// A text, number, bool or null.
-    Scalar(Value),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
-}
+use super::json_tree::Json;
+use super::target::{
+    Attest, CacheEntry, NullableMap, Output, PolicyConfig, Secret, SshKey, Target,
+};
+use super::value::{Type, Value};
 
 /// Returns groups and targets as `--print` shows them, with a line ending.
 #[must_use]
@@ -35,94 +29,80 @@ pub fn definition_json(
     }
     let targets = targets.iter().map(|(name, target)| (name.clone(), json(target)));
     members.push(("target".to_owned(), Json::Object(targets.collect())));
-    let mut out = String::new();
-    write(&Json::Object(members), 0, &mut out);
-    out.push('\n');
-    out
+    Json::Object(members).to_text()
 }
 
 /// Returns one target as JSON without line endings.
 #[must_use]
 pub fn target_json(target: &Target) -> String {
-    let mut out = String::new();
-    write(&json(target), 0, &mut out);
-    out.lines().map(str::trim_start).collect()
+    json(target).to_text().lines().map(str::trim_start).collect()
 }
 
 fn json(target: &Target) -> Json {
-    let pairs = |map: &BTreeMap<String, String>, more: &[(&str, Value)]| {
-        let mut all: BTreeMap<String, Json> =
-            map.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        let more =
-            more.iter().map(|(name, value)| ((*name).to_owned(), Json::Scalar(value.clone())));
-        all.extend(more);
-        Json::Object(all.into_iter().collect())
-    };
     let mut members: Vec<(String, Json)> = Vec::new();
     members.extend(text_member("description", &target.description));
-    push(&mut members, "inherits", list(Some(&target.inherits), |name| text(name)));
-    push(&mut members, "annotations", list(target.annotations.as_deref(), |t| text(&escaped(t))));
-    push(
-        &mut members,
-        "attest",
-        list(target.attest.as_deref(), |entry| {
-            let kind = ("type", Value::text(&entry.kind));
-            match entry.disabled {
-                true => pairs(&entry.attributes, &[kind, ("disabled", Value::Bool(true))]),
-                false => pairs(&entry.attributes, &[kind]),
-            }
-        }),
-    );
-    push(&mut members, "context", target.context.as_deref().map(text));
-    let contexts = target.contexts.iter().flatten().map(|(n, l)| (n.clone(), Some(l.clone())));
-    push(&mut members, "contexts", map(Some(&contexts.collect()), str::to_owned));
-    push(&mut members, "dockerfile", target.dockerfile.as_deref().map(text));
-    let inline = target.dockerfile_inline.as_deref().map(|inline| text(&escaped(inline)));
-    push(&mut members, "dockerfile-inline", inline);
-    push(&mut members, "args", map(target.args.as_ref(), escaped));
-    push(&mut members, "labels", map(target.labels.as_ref(), escaped));
-    push(&mut members, "tags", list(target.tags.as_deref(), |tag| text(tag)));
-    for (name, caches) in [("cache-from", &target.cache_from), ("cache-to", &target.cache_to)] {
-        push(
-            &mut members,
-            name,
-            list(caches.as_deref(), |entry| {
-                pairs(&entry.attributes, &[("type", Value::text(&entry.kind))])
-            }),
-        );
-    }
-    push(&mut members, "target", target.target.as_deref().map(text));
-    push(
-        &mut members,
-        "secret",
-        list(target.secrets.as_deref(), |secret| {
-            let fields = [("id", &secret.id), ("src", &secret.source), ("env", &secret.env)];
-            Json::Object(fields.into_iter().filter_map(|(name, t)| text_member(name, t)).collect())
-        }),
-    );
-    push(
-        &mut members,
-        "ssh",
-        list(target.ssh.as_deref(), |key| {
-            let mut fields: Vec<(String, Json)> = text_member("id", &key.id).into_iter().collect();
-            push(&mut fields, "paths", list(Some(&key.paths), |path| text(path)));
-            Json::Object(fields)
-        }),
-    );
-    push(&mut members, "platforms", list(target.platforms.as_deref(), |platform| text(platform)));
-    push(
-        &mut members,
-        "output",
-        list(target.outputs.as_deref(), |output| {
-            let kind = ("type", Value::text(&output.kind));
-            match output.destination.as_str() {
-                "" => pairs(&output.attributes, &[kind]),
-                to => pairs(&output.attributes, &[kind, ("dest", Value::text(to))]),
-            }
-        }),
-    );
-    push_rest(target, &mut members);
+    let out = &mut members;
+    push(out, "inherits", list(Some(&target.inherits), |name| text(name)));
+    push(out, "annotations", list(target.annotations.as_deref(), |entry| text(&escaped(entry))));
+    push(out, "attest", list(target.attest.as_deref(), attest));
+    push(out, "context", target.context.as_deref().map(text));
+    let contexts = target.contexts.iter().flatten();
+    let contexts = contexts.map(|(name, location)| (name.clone(), Some(location.clone())));
+    push(out, "contexts", map(Some(&contexts.collect()), str::to_owned));
+    push(out, "dockerfile", target.dockerfile.as_deref().map(text));
+    let inline = target.dockerfile_inline.as_deref();
+    push(out, "dockerfile-inline", inline.map(|inline| text(&escaped(inline))));
+    push(out, "args", map(target.args.as_ref(), escaped));
+    push(out, "labels", map(target.labels.as_ref(), escaped));
+    push(out, "tags", list(target.tags.as_deref(), |tag| text(tag)));
+    push(out, "cache-from", list(target.cache_from.as_deref(), cache));
+    push(out, "cache-to", list(target.cache_to.as_deref(), cache));
+    push(out, "target", target.target.as_deref().map(text));
+    push(out, "secret", list(target.secrets.as_deref(), secret));
+    push(out, "ssh", list(target.ssh.as_deref(), ssh));
+    push(out, "platforms", list(target.platforms.as_deref(), |platform| text(platform)));
+    push(out, "output", list(target.outputs.as_deref(), output));
+    push_rest(target, out);
     Json::Object(members)
+}
+
+/// Returns attributes and further members, sorted as Go sorts a map.
+fn sorted(attributes: &BTreeMap<String, String>, more: &[(&str, Value)]) -> Json {
+    let own = attributes.iter().map(|(name, value)| (name.clone(), text(value)));
+    let more = more.iter().map(|(name, value)| ((*name).to_owned(), Json::Scalar(value.clone())));
+    let all: BTreeMap<String, Json> = own.chain(more).collect();
+    Json::Object(all.into_iter().collect())
+}
+
+fn attest(entry: &Attest) -> Json {
+    let kind = ("type", Value::text(&entry.kind));
+    match entry.disabled {
+        true => sorted(&entry.attributes, &[kind, ("disabled", Value::Bool(true))]),
+        false => sorted(&entry.attributes, &[kind]),
+    }
+}
+
+fn cache(entry: &CacheEntry) -> Json {
+    sorted(&entry.attributes, &[("type", Value::text(&entry.kind))])
+}
+
+fn output(entry: &Output) -> Json {
+    let kind = ("type", Value::text(&entry.kind));
+    match entry.destination.as_str() {
+        "" => sorted(&entry.attributes, &[kind]),
+        to => sorted(&entry.attributes, &[kind, ("dest", Value::text(to))]),
+    }
+}
+
+fn secret(entry: &Secret) -> Json {
+    let fields = [("id", &entry.id), ("src", &entry.source), ("env", &entry.env)];
+    Json::Object(fields.into_iter().filter_map(|(name, value)| text_member(name, value)).collect())
+}
+
+fn ssh(entry: &SshKey) -> Json {
+    let mut fields: Vec<(String, Json)> = text_member("id", &entry.id).into_iter().collect();
+    push(&mut fields, "paths", list(Some(&entry.paths), |path| text(path)));
+    Json::Object(fields)
 }
 
 /// Adds the fields after `output`.
@@ -203,32 +183,4 @@ fn map(map: Option<&NullableMap>, escape: fn(&str) -> String) -> Option<Json> {
         (name.clone(), Json::Scalar(value.map_or(Value::Null(Type::String), Value::String)))
     });
     Some(Json::Object(members.collect()))
-}
-
-/// Writes a value with two blanks for each level.
-fn write(json: &Json, depth: usize, out: &mut String) {
-    let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
-    match json {
-        Json::Scalar(value) => out.push_str(&to_json(value)),
-        Json::List(items) if items.is_empty() => out.push_str("[]"),
-        Json::Object(members) if members.is_empty() => out.push_str("{}"),
-        Json::List(items) => {
-            for (at, item) in items.iter().enumerate() {
-                out.push(if at == 0 { '[' } else { ',' });
-                out.push_str(&line(depth + 1));
-                write(item, depth + 1, out);
-            }
-            out.push_str(&line(depth));
-            out.push(']');
-        }
-        Json::Object(members) => {
-            for (at, (name, value)) in members.iter().enumerate() {
-                out.push(if at == 0 { '{' } else { ',' });
-                out.push_str(&format!("{}{}: ", line(depth + 1), to_json(&Value::text(name))));
-                write(value, depth + 1, out);
-            }
-            out.push_str(&line(depth));
-            out.push('}');
-        }
-    }
 }

@@ -185,7 +185,7 @@ impl Resolver<'_> {
         let groups = self.config.groups.iter().map(|(name, _)| name.as_str());
         let known = groups.chain(self.config.targets.iter().map(|(name, _)| name.as_str()));
         let known: Vec<&str> = known.filter(|known| !known.starts_with('_')).collect();
-        let error = BakeError::new(format!("there is no target {name:?}"));
+        let error = BakeError::new(format!("unknown target {name:?}"));
         match (nearest(name, known.iter().copied()), known.is_empty()) {
             (Some(near), _) => error.help(format!("did you mean {near}?")),
             (None, false) => error.help(format!("the targets are {}", known.join(", "))),

@@ -72,7 +72,10 @@ target "three" {{
     assert_eq!(read("one/parent"), read("three/parent"));
     assert_eq!(read("one/id"), read("two/id"));
     assert_ne!(read("one/id"), read("three/id"));
-    assert_eq!((read("two/v"), read("three/v"), read("two/f")), ("7\n".into(), "8\n".into(), "f".into()));
+    assert_eq!(
+        (read("two/v"), read("three/v"), read("two/f")),
+        ("7\n".into(), "8\n".into(), "f".into())
+    );
     for part in ["[two deps 2/2] RUN", "one: built sha256:", "built 4 targets"] {
         assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
     }
@@ -127,7 +130,8 @@ target "default" {
     bake(&env, definition, &["--allow", "security.insecure"]).fails(2, &["fs.read=/etc/hostname"]);
     let set = ["--set", "*.secrets=", "--allow=security.insecure", "--allow=fs.read=/etc"];
     assert_ne!(bake(&env, definition, &set).code, Some(2));
-    bake(&env, "target \"default\" {}\n", &["--allow", "all"]).fails(2, &["--allow all", "fs=PATH"]);
+    bake(&env, "target \"default\" {}\n", &["--allow", "all"])
+        .fails(2, &["--allow all", "fs=PATH"]);
 }
 
 #[test]
@@ -171,7 +175,10 @@ fn bake_serves_compose_as_the_plugin_buildx() {
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(definition.to_string().as_bytes()).unwrap();
     let done = Done::of(child.wait_with_output().unwrap()).ok();
-    assert!(done.stderr.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{done:?}");
+    assert!(
+        done.stderr.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{done:?}"
+    );
     let metadata: Value = serde_json::from_slice(&fs::read(env.path("m")).unwrap()).unwrap();
     assert!(metadata["web"]["containerimage.digest"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(metadata["web"]["image.name"], "docker.io/library/app-web:latest");

@@ -22,6 +22,8 @@ const HOMES: &[(&str, &str)] = &[
     ("annotate_snippets", "src/diag/"),
     ("clap", "src/cli/"),
     ("flate2", "src/archive/"),
+    ("granit_parser", "src/bake/"),
+    ("hcl_edit", "src/bake/"),
     ("httpdate", "src/registry/"),
     ("libc", "src/sandbox/"),
     ("nom", "src/dockerfile/syntax/"),

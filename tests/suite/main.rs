@@ -8,6 +8,7 @@ mod advice;
 mod agreement;
 mod archive;
 mod arriving;
+mod bake;
 mod bake_build;
 mod bases;
 mod bounds;

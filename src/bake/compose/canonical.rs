@@ -70,10 +70,10 @@ fn list(node: Node) -> Node {
 fn pairs(node: Node, separator: char) -> Result<Node, BakeError> {
     let (at, tag): (_, MergeTag) = (node.at, node.tag);
     let NodeKind::List(items) = node.kind else {
-        return match node.kind {
-            NodeKind::Scalar(_) => Err(BakeError::at(at, "a list or a map is required here")),
-            _ => Ok(node),
-        };
+        if node.text().is_some() {
+            return Err(BakeError::at(at, "a list or a map is required here"));
+        }
+        return Ok(node);
     };
     let mut members: Vec<(String, _, Node)> = Vec::new();
     for item in items {
@@ -92,10 +92,8 @@ fn pairs(node: Node, separator: char) -> Result<Node, BakeError> {
 
 /// Makes a map of a list of `default` and `id=path`.
 fn ssh(node: Node) -> Result<Node, BakeError> {
-    match node.kind {
-        NodeKind::Scalar(_) => pairs(list(node), '='),
-        _ => pairs(node, '='),
-    }
+    let node = if node.text().is_some() { list(node) } else { node };
+    pairs(node, '=')
 }
 
 /// Makes a map of host names to lists of addresses.
@@ -104,14 +102,14 @@ fn hosts(node: Node) -> Result<Node, BakeError> {
     let mut members: Vec<(String, _, Node)> = Vec::new();
     let mut add = |name: &str, address: Node| {
         let place = address.at;
-        let addresses = match address.kind {
-            NodeKind::List(items) => items,
-            _ => vec![address],
+        let addresses = match address.items() {
+            Some(items) => items.to_vec(),
+            None => vec![address],
         };
         match members.iter_mut().find(|(own, ..)| own == name) {
             Some((_, _, Node { kind: NodeKind::List(own), .. })) => own.extend(addresses),
             _ => {
-                members.push((name.to_owned(), place, Node::new(NodeKind::List(addresses), place)))
+                members.push((name.to_owned(), place, Node::new(NodeKind::List(addresses), place)));
             }
         }
     };

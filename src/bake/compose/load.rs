@@ -42,8 +42,7 @@ impl Loader<'_> {
         let failed = |reason: String| BakeError::at(at, format!("cannot read {path:?}: {reason}"));
         let data = (self.settings.read)(path).map_err(failed)?;
         let data = data.ok_or_else(|| failed("no such file".to_owned()))?;
-        let text =
-            String::from_utf8(data).map_err(|_| failed("the file is not UTF-8".to_owned()))?;
+        let text = String::from_utf8(data).map_err(|error| failed(error.to_string()))?;
         let placed = |error: BakeError| failed(error.message);
         let node = yaml::parse(&text, at.file).map_err(placed)?;
         let mut node = self.file(node, path, depth).map_err(placed)?;
@@ -109,7 +108,7 @@ impl Loader<'_> {
         };
         let services = other.as_ref().and_then(|file| file.get("services")).unwrap_or(services);
         let base = services.get(name).ok_or_else(|| {
-            BakeError::at(extends.at, format!("there is no service {name:?} to extend"))
+            BakeError::at(extends.at, format!("unknown service {name:?} in extends"))
         })?;
         let base = match other.is_some() {
             true => base.clone(),
@@ -223,12 +222,11 @@ fn rebase_build(node: &mut Node, base: &str) {
 fn each_path(node: &mut Node, base: &str) {
     let NodeKind::List(items) = &mut node.kind else { return };
     for item in items {
-        match &mut item.kind {
-            NodeKind::Map(members) => {
-                let paths = members.iter_mut().filter(|(name, ..)| name == "path");
-                paths.for_each(|(_, _, path)| rebase_text(path, base));
-            }
-            _ => rebase_text(item, base),
+        if let NodeKind::Map(members) = &mut item.kind {
+            let paths = members.iter_mut().filter(|(name, ..)| name == "path");
+            paths.for_each(|(_, _, path)| rebase_text(path, base));
+        } else {
+            rebase_text(item, base);
         }
     }
 }

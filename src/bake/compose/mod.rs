@@ -18,6 +18,9 @@ use crate::diag::Span;
 use load::Loader;
 use yaml::Node;
 
+/// Reads a file by its path. `None` if it does not exist; the error is the reason without the path.
+pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, String>;
+
 /// What compose files may read besides themselves.
 pub struct ComposeSettings<'a> {
     /// Environment, with the values that options gave to variables.
@@ -25,7 +28,7 @@ pub struct ComposeSettings<'a> {
     /// Text of the file `.env` in the working directory, if there is one.
     pub dotenv: Option<String>,
     /// Reads a file that a compose file names; none if it does not exist.
-    pub read: &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, String>,
+    pub read: ReadFile<'a>,
 }
 
 impl std::fmt::Debug for ComposeSettings<'_> {
@@ -75,7 +78,7 @@ pub(crate) fn targets(
         });
     }
     let start = Place::new(first, Span::default());
-    let model = model.ok_or_else(|| BakeError::at(start, "there is no compose file"))?;
+    let model = model.ok_or_else(|| BakeError::at(start, "no compose file was given"))?;
     if !is_compose(&Document(model.clone())) {
         let error = BakeError::at(start, "the compose file has no services");
         return Err(error.help("a definition for bake needs the ending .hcl or .json"));

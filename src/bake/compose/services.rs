@@ -309,13 +309,11 @@ fn ulimits(build: &Node) -> Result<Option<Vec<String>>, BakeError> {
             let number = text.and_then(|text| text.parse::<i64>().ok());
             number.ok_or_else(|| BakeError::at(*at, "a limit needs a number, or soft and hard"))
         };
-        let (soft, hard) = match &value.kind {
-            NodeKind::Map(_) => (
-                number(value.get("soft").and_then(Node::text))?,
-                number(value.get("hard").and_then(Node::text))?,
-            ),
-            _ => (number(value.text())?, number(value.text())?),
+        let part = |name: &str| match value.members() {
+            Some(_) => value.get(name).and_then(Node::text),
+            None => value.text(),
         };
+        let (soft, hard) = (number(part("soft"))?, number(part("hard"))?);
         limits.push(format!("{name}={soft}:{hard}"));
     }
     limits.sort_unstable();
@@ -326,9 +324,26 @@ fn ulimits(build: &Node) -> Result<Option<Vec<String>>, BakeError> {
 fn shm_size(build: &Node) -> Result<Option<String>, BakeError> {
     let Some(text) = text(build, "shm_size")? else { return Ok(None) };
     let at = build.get("shm_size").map_or(build.at, |value| value.at);
-    let bytes = crate::diag::parse_size(&text);
+    let bytes = docker_bytes(&text);
     let bytes = bytes.ok_or_else(|| BakeError::at(at, format!("{text:?} is not a size")))?;
     Ok((bytes > 0).then(|| docker_size(bytes)))
+}
+
+/// Reads a size with a binary unit (docker/go-units, `RAMInBytes`): `64m` is 64 MiB.
+fn docker_bytes(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let end = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
+    let (digits, unit) = lower.split_at_checked(end)?;
+    let unit = unit.trim_start();
+    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
+    let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit)?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let scale = 1_u64 << (10 * u32::try_from(power).ok()?);
+    let parts: u64 =
+        if fraction.is_empty() { 0 } else { fraction.get(..6).unwrap_or(fraction).parse().ok()? };
+    let divisor = 10_u64.pow(u32::try_from(fraction.len().min(6)).ok()?);
+    let more = u128::from(parts) * u128::from(scale) / u128::from(divisor);
+    whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(u64::try_from(more).ok()?)
 }
 
 /// Writes four significant digits and a binary unit (docker/go-units, `BytesSize`).

@@ -91,15 +91,11 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, BakeError> {
         let Some((event, span)) = reader.next()? else {
             return Ok(Node::new(NodeKind::Null, Place::new(file, Span::default())));
         };
-        match event {
-            Event::StreamEnd => {
-                return Ok(Node::new(NodeKind::Null, Place::new(file, Span::default())));
-            }
-            Event::Scalar(..)
-            | Event::SequenceStart(..)
-            | Event::MappingStart(..)
-            | Event::Alias(_) => return reader.node(event, &span, 0),
-            _ => {}
+        if event == Event::StreamEnd {
+            return Ok(Node::new(NodeKind::Null, Place::new(file, Span::default())));
+        }
+        if !matches!(event, Event::StreamStart | Event::DocumentStart(..)) {
+            return reader.node(event, &span, 0);
         }
     }
 }
@@ -136,25 +132,17 @@ impl<'t> Reader<'t> {
             let message = format!("more than {MAX_BAKE_DEPTH} levels are inside one another");
             return Err(BakeError::syntax(at, message));
         }
-        let (kind, anchor, tag) = match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                (scalar(&text, style, tag.as_deref()), anchor, tag)
-            }
-            Event::SequenceStart(_, anchor, tag) => (self.list(depth)?, anchor, tag),
-            Event::MappingStart(_, anchor, tag) => (self.map(depth)?, anchor, tag),
-            Event::Alias(id) => {
-                let found = self.anchors.get(&id).cloned();
-                let found = found.ok_or_else(|| {
-                    BakeError::syntax(at, "the alias refers to a value that contains it")
-                })?;
-                // A few lines of aliases of aliases could denote more than memory holds.
-                self.n_bytes = self.n_bytes.saturating_add(found.bytes());
-                if self.n_bytes > MAX_BAKE_VALUE_BYTES {
-                    return Err(BakeError::syntax(at, "the aliases of the file denote too much"));
-                }
-                return Ok(found);
-            }
-            _ => return Err(BakeError::syntax(at, "a value is required here")),
+        if let Event::Alias(id) = event {
+            return self.alias(id, at);
+        }
+        let (kind, anchor, tag) = if let Event::Scalar(text, style, anchor, tag) = event {
+            (scalar(&text, style, tag.as_deref()), anchor, tag)
+        } else if let Event::SequenceStart(_, anchor, tag) = event {
+            (self.list(depth)?, anchor, tag)
+        } else if let Event::MappingStart(_, anchor, tag) = event {
+            (self.map(depth)?, anchor, tag)
+        } else {
+            return Err(BakeError::syntax(at, "a value is required here"));
         };
         let tag = match tag.as_deref().map(|tag| tag.suffix()) {
             Some("reset") => MergeTag::Reset,
@@ -166,6 +154,18 @@ impl<'t> Reader<'t> {
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    fn alias(&mut self, id: usize, at: Place) -> Result<Node, BakeError> {
+        let found = self.anchors.get(&id).cloned();
+        let found = found
+            .ok_or_else(|| BakeError::syntax(at, "the alias refers to a value that contains it"))?;
+        // A few lines of aliases of aliases could denote more than memory holds.
+        self.n_bytes = self.n_bytes.saturating_add(found.bytes());
+        if self.n_bytes > MAX_BAKE_VALUE_BYTES {
+            return Err(BakeError::syntax(at, "the aliases of the file denote too much"));
+        }
+        Ok(found)
     }
 
     fn list(&mut self, depth: usize) -> Result<NodeKind, BakeError> {
@@ -201,9 +201,9 @@ impl<'t> Reader<'t> {
             }
         }
         for source in merged {
-            let maps = match &source.kind {
-                NodeKind::List(items) => items.clone(),
-                _ => vec![source],
+            let maps = match source.items() {
+                Some(items) => items.to_vec(),
+                None => vec![source],
             };
             for (name, at, value) in maps.iter().filter_map(Node::members).flatten() {
                 if !members.iter().any(|(own, ..)| own == name) {

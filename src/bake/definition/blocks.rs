@@ -147,7 +147,7 @@ impl Program<'_> {
         let Some(indices) = found.map(|(_, indices)| indices.clone()) else {
             let known = self.by_name.keys().filter(|(own, _)| *own == kind);
             let near = nearest(name, known.map(|(_, label)| label.as_str()));
-            let error = BakeError::at(*name_at, format!("there is no {kind} {name:?}"));
+            let error = BakeError::at(*name_at, format!("unknown {kind} {name:?}"));
             return Err(match near {
                 Some(near) => error.help(format!("did you mean {near}?")),
                 None => error,

@@ -76,7 +76,7 @@ impl Program<'_> {
     }
 
     fn unknown_function(&self, name: &str, at: Place) -> BakeError {
-        let error = BakeError::at(at, format!("there is no function {name:?}"));
+        let error = BakeError::at(at, format!("unknown function {name:?}"));
         let standard = functions::names().map(|name| -> &str { name });
         let known: Vec<&str> = standard.chain(self.functions.keys().map(|name| &**name)).collect();
         match nearest(name, known.iter().copied()) {

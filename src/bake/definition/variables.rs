@@ -30,7 +30,7 @@ impl Program<'_> {
         if attribute.is_none() && block.is_none() {
             let known = self.attributes.keys().chain(self.variables.keys()).copied();
             let known = known.chain(self.settings.builtins.keys().map(String::as_str));
-            let error = BakeError::at(at, format!("there is no variable {name:?}"));
+            let error = BakeError::at(at, format!("unknown variable {name:?}"));
             return Err(match nearest(name, known) {
                 Some(near) => error.help(format!("did you mean {near}?")),
                 None => error.help(format!("define it: variable \"{name}\" {{ default = … }}")),
@@ -76,7 +76,7 @@ impl Program<'_> {
                 let empty = Value::text("");
                 return Ok(constraint.map_or(empty, Value::Null));
             }
-            None => Value::Null(kind.clone()),
+            None => Value::Null(kind),
             Some(default) => {
                 let value = evaluate(&default.expr, &Scope::default(), self)?;
                 convert(&value, &kind).map_err(|error| {
@@ -90,7 +90,7 @@ impl Program<'_> {
             .map_err(|error| BakeError::at(block.at, error))
     }
 
-    /// Returns the value that the user gave. `X_JSON` counts if there is no `X`, or if JSON is
+    /// Returns the value that the user gave. `X_JSON` counts if `X` is not set, or if JSON is
     /// preferred; a variable with that name of its own is another.
     fn given(&self, name: &str, prefer_json: bool) -> Option<Given> {
         let plain = (self.settings.lookup)(name);
@@ -135,6 +135,9 @@ impl Program<'_> {
         let constraint = self.constraints.get(name);
         let text = match constraint {
             Some(Type::String) => to_json(value).trim_matches('"').to_owned(),
+            Some(Type::Dynamic) => {
+                format!("{{\"value\":{},\"type\":{}}}", to_json(value), type_json(&value.kind()))
+            }
             Some(_) => to_json(value),
             None => match convert(value, &Type::String) {
                 Ok(Value::String(text)) => text,
@@ -204,21 +207,21 @@ fn overridden(
 ) -> Result<Value, String> {
     let failed = |how: &str, error: String| format!("the given value of {name:?} {how}: {error}");
     let Some(kind) = constraint else {
-        return match default.kind() {
-            Type::Bool | Type::Number if has_default => primitive(&given.text, &default.kind())
-                .map_err(|error| failed("has the wrong type", error)),
-            Type::String | Type::Dynamic => Ok(Value::text(&given.text)),
-            _ if !has_default => Ok(Value::text(&given.text)),
-            other => {
-                let kind = other.friendly();
-                Err(format!(
-                    "{name:?} is a {kind} without a type, so it cannot be set from outside"
-                ))
-            }
-        };
+        let kind = if has_default { default.kind() } else { Type::Dynamic };
+        if kind == Type::Dynamic {
+            return Ok(Value::text(&given.text));
+        }
+        if kind.is_primitive() {
+            let value = primitive(&given.text, &kind);
+            return value.map_err(|error| failed("has the wrong type", error));
+        }
+        let kind = kind.friendly();
+        return Err(format!(
+            "{name:?} is a {kind} without a type, so it cannot be set from outside"
+        ));
     };
     if given.json {
-        let value = from_json(&given.text).and_then(|value| convert(&value, kind));
+        let value = from_json(&given.text).and_then(|value| convert(&unwrapped(value, kind), kind));
         return value.map_err(|error| failed("is not JSON of its type", error));
     }
     match kind {
@@ -235,15 +238,53 @@ fn overridden(
     }
 }
 
+/// Returns the value of a document for the type `any`, which names the type of its value.
+fn unwrapped(value: Value, kind: &Type) -> Value {
+    let members = value.as_members().filter(|members| members.contains_key("type"));
+    let inner = members.and_then(|members| members.get("value")).filter(|_| *kind == Type::Dynamic);
+    inner.cloned().unwrap_or(value)
+}
+
+/// Returns a type as JSON (cty, `json.go`).
+fn type_json(kind: &Type) -> String {
+    let of = |name: &str, element: &Type| format!("[\"{name}\",{}]", type_json(element));
+    match kind {
+        Type::Dynamic => "\"dynamic\"".to_owned(),
+        Type::Bool | Type::Number | Type::String => format!("\"{}\"", kind.friendly()),
+        Type::List(element) => of("list", element),
+        Type::Set(element) => of("set", element),
+        Type::Map(element) => of("map", element),
+        Type::Tuple(kinds) => {
+            let kinds: Vec<String> = kinds.iter().map(type_json).collect();
+            format!("[\"tuple\",[{}]]", kinds.join(","))
+        }
+        Type::Object(attributes) => {
+            let attributes = attributes.iter().map(|(name, attribute)| {
+                format!("{}:{}", to_json(&Value::text(name)), type_json(&attribute.kind))
+            });
+            format!("[\"object\",{{{}}}]", attributes.collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+/// Reads a single value. Errors do not repeat it: a value from outside may be secret.
 fn primitive(text: &str, kind: &Type) -> Result<Value, String> {
     match kind {
         Type::String => Ok(Value::text(text)),
-        Type::Bool => parse_bool(text).map(Value::Bool),
+        Type::Bool => match parse_bool(text) {
+            Ok(value) => Ok(Value::Bool(value)),
+            Err(_) => Err("it is neither true nor false".to_owned()),
+        },
         Type::Number => {
             let number = Number::parse_double(text).map(Value::Number);
-            number.ok_or_else(|| format!("{text:?} is not a number"))
+            number.ok_or_else(|| "it is not a number".to_owned())
         }
-        other => Err(format!("{} is not supported", other.constraint())),
+        Type::Dynamic
+        | Type::List(_)
+        | Type::Set(_)
+        | Type::Map(_)
+        | Type::Tuple(_)
+        | Type::Object(_) => Err(format!("{} is not supported", kind.constraint())),
     }
 }
 
@@ -266,10 +307,12 @@ fn from_csv(text: &str, kind: &Type) -> Result<Value, String> {
         Type::Map(element) => {
             let members = fields.iter().map(|field| match csv::fields_by(field, ':')?.as_slice() {
                 [name, value] => Ok((name.clone(), primitive(value, element)?)),
-                _ => Err(format!("{field:?} is not NAME:VALUE")),
+                _ => Err("a field is not NAME:VALUE".to_owned()),
             });
             Ok(Value::Map((**element).clone(), members.collect::<Result<_, String>>()?))
         }
-        other => Err(format!("{} is not supported", other.constraint())),
+        Type::Dynamic | Type::Bool | Type::Number | Type::String | Type::Object(_) => {
+            Err(format!("{} is not supported", kind.constraint()))
+        }
     }
 }

@@ -97,9 +97,10 @@ fn evaluate_kind(
         }
         ExprKind::Variable(name) => variable(name, &[], scope, names, expr.at),
         ExprKind::Traversal(source, steps) => {
-            let value = match &source.kind {
-                ExprKind::Variable(name) => variable(name, steps, scope, names, source.at)?,
-                _ => evaluate(source, scope, names)?,
+            let value = if let ExprKind::Variable(name) = &source.kind {
+                variable(name, steps, scope, names, source.at)?
+            } else {
+                evaluate(source, scope, names)?
             };
             traverse::follow(value, steps, scope, names, source.at)
         }
@@ -158,10 +159,8 @@ fn object(
 
 /// Converts the key of an object to text.
 fn member_name(key: &Value) -> Result<String, String> {
-    match convert(key, &Type::String)? {
-        Value::String(name) => Ok(name),
-        _ => Err("the key of a member is null".to_owned()),
-    }
+    let name = convert(key, &Type::String)?.as_text().map(str::to_owned);
+    name.ok_or_else(|| "the key of a member is null".to_owned())
 }
 
 /// Evaluates both branches, because the value has their common type; only the chosen one may fail.

@@ -5,18 +5,13 @@ use crate::bake::value::{Number, Type, Value, convert};
 
 /// Converts an operand to a bool.
 pub(super) fn bool(value: &Value) -> Result<bool, String> {
-    match convert(value, &Type::Bool)? {
-        Value::Bool(value) => Ok(value),
-        _ => Err("a bool is required, not null".to_owned()),
-    }
+    convert(value, &Type::Bool)?.as_bool().ok_or_else(|| "a bool is required, not null".to_owned())
 }
 
 /// Converts an operand to a number.
 pub(super) fn number(value: &Value) -> Result<Number, String> {
-    match convert(value, &Type::Number)? {
-        Value::Number(number) => Ok(number),
-        _ => Err("a number is required, not null".to_owned()),
-    }
+    let number = convert(value, &Type::Number)?.as_number().cloned();
+    number.ok_or_else(|| "a number is required, not null".to_owned())
 }
 
 /// Applies an operator. The error says whether it is about the second operand.
@@ -25,10 +20,8 @@ pub(super) fn apply(
     first: &Value,
     second: &Value,
 ) -> Result<Value, (bool, String)> {
-    match operator {
-        Operator::Equal => return Ok(Value::Bool(first.equals(second))),
-        Operator::NotEqual => return Ok(Value::Bool(!first.equals(second))),
-        _ => {}
+    if matches!(operator, Operator::Equal | Operator::NotEqual) {
+        return Ok(Value::Bool(first.equals(second) == (operator == Operator::Equal)));
     }
     let a = number(first).map_err(|error| (false, error))?;
     let b = number(second).map_err(|error| (true, error))?;

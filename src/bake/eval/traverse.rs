@@ -116,12 +116,7 @@ fn splat(
     for value in values {
         parts.push(follow(value.clone(), steps, scope, names, at)?);
     }
-    match value {
-        Value::List(..) | Value::Set(..) => {
-            let kind = parts.first().map_or(Type::Dynamic, Value::kind);
-            let same = parts.iter().all(|part| part.kind() == kind);
-            Ok(if same { Value::List(kind, parts) } else { Value::Tuple(parts) })
-        }
-        _ => Ok(Value::Tuple(parts)),
-    }
+    let kind = parts.first().map_or(Type::Dynamic, Value::kind);
+    let is_list = value.list_element().is_some() && parts.iter().all(|part| part.kind() == kind);
+    Ok(if is_list { Value::List(kind, parts) } else { Value::Tuple(parts) })
 }

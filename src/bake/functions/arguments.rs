@@ -19,10 +19,8 @@ pub(super) fn any(values: &[Value], at: usize) -> Result<&Value, String> {
 }
 
 pub(super) fn number(values: &[Value], at: usize) -> Result<&Number, String> {
-    match argument(values, at)? {
-        Value::Number(number) => Ok(number),
-        _ => Err(format!("argument {}: number required", at + 1)),
-    }
+    let number = argument(values, at)?.as_number();
+    number.ok_or_else(|| format!("argument {}: number required", at + 1))
 }
 
 /// Returns a whole number that fits into an `i64`.
@@ -32,10 +30,8 @@ pub(super) fn whole(values: &[Value], at: usize) -> Result<i64, String> {
 }
 
 pub(super) fn boolean(values: &[Value], at: usize) -> Result<bool, String> {
-    match argument(values, at)? {
-        Value::Bool(value) => Ok(*value),
-        _ => Err(format!("argument {}: bool required", at + 1)),
-    }
+    let value = argument(values, at)?.as_bool();
+    value.ok_or_else(|| format!("argument {}: bool required", at + 1))
 }
 
 /// Returns the elements of a list, set or tuple.

@@ -57,7 +57,7 @@ impl Network {
     fn parse(text: &str) -> Result<Self, String> {
         let bad = || format!("{text:?} is not a network such as 10.0.0.0/8");
         let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
-        let (bits, width) = match address.parse::<IpAddr>().map_err(|_| bad())? {
+        let (bits, width) = match address.parse::<IpAddr>().ok().ok_or_else(bad)? {
             IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
             IpAddr::V6(address) => (u128::from(address), 128),
         };
@@ -80,11 +80,10 @@ impl Network {
     }
 
     fn subnet(&self, extra: i64, number: u128) -> Result<Self, String> {
-        let extra = u32::try_from(extra).map_err(|_| "the number of new bits is negative")?;
+        let extra = u32::try_from(extra).ok().ok_or("the number of new bits is negative")?;
         let prefix = self.prefix.checked_add(extra).filter(|prefix| *prefix <= self.width);
-        let prefix = prefix.ok_or_else(|| {
-            format!("an address has no room for {extra} bits after a prefix of {}", self.prefix)
-        })?;
+        let prefix = prefix
+            .ok_or_else(|| format!("a prefix of {} cannot grow by {extra} bits", self.prefix))?;
         if number.checked_shr(extra).unwrap_or(0) != 0 {
             return Err(format!("{extra} new bits cannot hold the number {number}"));
         }
@@ -125,7 +124,7 @@ fn subnets(values: &[Value]) -> Outcome {
         }
         let size = network.subnet(extra, 0)?;
         let step = 1_u128.checked_shl(network.width - size.prefix).unwrap_or(0);
-        let full = || format!("{network} has no room for network {at}");
+        let full = || format!("{network} cannot hold network {at}");
         let start = next.ok_or_else(full)?.checked_next_multiple_of(step).ok_or_else(full)?;
         if start > end {
             return Err(full());

@@ -18,10 +18,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Ok(Value::text(clock::format(text(a, 0)?, &time(text(a, 1)?)?)?))
     }),
     function("formattimestamp", &[Param::Text, Param::Any], |a| {
-        let time = match any(a, 1)? {
-            Value::String(text) => time(text)?,
-            Value::Number(_) => unix(a, 1)?,
-            _ => return Err("argument 2 must be a timestamp or a number of seconds".to_owned()),
+        let time = match any(a, 1)?.as_text() {
+            Some(text) => time(text)?,
+            None => unix(a, 1)?,
         };
         match text(a, 0)? {
             "X" => Ok(Value::text(time.unix_s().to_string())),

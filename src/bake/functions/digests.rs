@@ -87,7 +87,7 @@ fn hashed(algorithm: &'static Algorithm, values: &[Value]) -> Outcome {
 fn bcrypt(values: &[Value], ambient: &mut Ambient) -> Outcome {
     let cost = match values.len() {
         1 => 10,
-        2 => u32::try_from(whole(values, 1)?).map_err(|_| "the cost must be positive")?,
+        2 => u32::try_from(whole(values, 1)?).ok().ok_or("the cost must be positive")?,
         _ => return Err("takes a text and perhaps a cost".to_owned()),
     };
     if !(4..=16).contains(&cost) {
@@ -105,10 +105,10 @@ fn bcrypt(values: &[Value], ambient: &mut Ambient) -> Outcome {
 /// Decrypts a ciphertext in base64 with a private key in PEM, by PKCS #1 v1.5.
 fn decrypt(values: &[Value]) -> Outcome {
     let ciphertext = STANDARD.decode(text(values, 0)?);
-    let ciphertext = ciphertext.map_err(|_| "argument 1 is not base64")?;
+    let ciphertext = ciphertext.ok().ok_or("argument 1 is not base64")?;
     let pem = text(values, 1)?;
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    let der = STANDARD.decode(body.trim()).map_err(|_| "argument 2 is not a key in PEM")?;
+    let der = STANDARD.decode(body.trim()).ok().ok_or("argument 2 is not a key in PEM")?;
     // A key in PKCS #1 is the last part of one in PKCS #8.
     let pkcs8 = if pem.contains("RSA PRIVATE KEY") { wrap_pkcs1(&der) } else { der };
     let key = PrivateDecryptingKey::from_pkcs8(&pkcs8).ok();
@@ -116,9 +116,9 @@ fn decrypt(values: &[Value]) -> Outcome {
     let key = key.ok_or("argument 2 is not a private RSA key of 2048 bits or more")?;
     let mut plain = vec![0; key.min_output_size()];
     let plain = key.decrypt(&ciphertext, &mut plain);
-    let plain = plain.map_err(|_| "the key does not decrypt the ciphertext")?;
-    let plain = String::from_utf8(plain.to_vec());
-    plain.map(Value::String).map_err(|_| "the decrypted bytes are not UTF-8".to_owned())
+    let plain = plain.ok().ok_or("the key does not decrypt the ciphertext")?;
+    let plain = String::from_utf8(plain.to_vec()).ok().map(Value::String);
+    plain.ok_or_else(|| "the decrypted bytes are not UTF-8".to_owned())
 }
 
 /// Puts a key in PKCS #1 into PKCS #8 (RFC 5208): version, algorithm, and the key as an octet string.

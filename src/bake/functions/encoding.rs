@@ -21,8 +21,8 @@ const ONE: &[Param] = &[Param::Text];
 pub(super) const FUNCTIONS: &[Function] = &[
     function("base64decode", ONE, |a| {
         let bytes = STANDARD.decode(text(a, 0)?).map_err(|error| format!("bad base64: {error}"))?;
-        let text = String::from_utf8(bytes);
-        text.map(Value::String).map_err(|_| "the decoded bytes are not UTF-8".to_owned())
+        let text = String::from_utf8(bytes).ok().map(Value::String);
+        text.ok_or_else(|| "the decoded bytes are not UTF-8".to_owned())
     }),
     function("base64encode", ONE, |a| Ok(Value::text(STANDARD.encode(text(a, 0)?)))),
     // Both take bytes, and no function makes any of a text.

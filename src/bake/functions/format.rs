@@ -140,9 +140,9 @@ fn apply(verb: &Verb, argument: &Value) -> Result<String, String> {
         }
         convert(argument, kind).map_err(|error| format!("%{}: {error}", verb.letter))
     };
-    let number = || match need(&Type::Number)? {
-        Value::Number(number) => Ok(number),
-        _ => Err("number required".to_owned()),
+    let number = || {
+        let number = need(&Type::Number)?.as_number().cloned();
+        number.ok_or_else(|| "number required".to_owned())
     };
     let string = || Ok::<_, String>(need(&Type::String)?.as_text().unwrap_or("").to_owned());
     match verb.letter {
@@ -159,10 +159,7 @@ fn apply(verb: &Verb, argument: &Value) -> Result<String, String> {
 }
 
 fn string_of_bool(value: &Value) -> Result<String, String> {
-    match value {
-        Value::Bool(value) => Ok(value.to_string()),
-        _ => Err("bool required".to_owned()),
-    }
+    value.as_bool().map(|value| value.to_string()).ok_or_else(|| "bool required".to_owned())
 }
 
 fn shortened(verb: &Verb, text: String) -> String {

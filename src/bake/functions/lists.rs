@@ -57,10 +57,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     function("reverselist", &[Param::Any], |a| {
         let values: Vec<Value> = sequence(a, 0)?.iter().rev().cloned().collect();
-        Ok(match any(a, 0)? {
-            Value::Tuple(_) => Value::Tuple(values),
-            other => Value::List(element_kind(other), values),
-        })
+        Ok(like(any(a, 0)?, values))
     }),
     function("slice", &[Param::Any, Param::Number, Param::Number], slice),
     function("sort", &[Param::Texts], |a| {
@@ -72,17 +69,22 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("zipmap", &[Param::Texts, Param::Any], zip),
 ];
 
+/// Returns values as a list of the same type as `list`, or as a tuple if that is one.
+fn like(list: &Value, values: Vec<Value>) -> Value {
+    match list.list_element() {
+        Some(kind) => Value::List(kind.clone(), values),
+        None => Value::Tuple(values),
+    }
+}
+
 /// Returns the type of the elements of a list or set.
 pub(super) fn element_kind(value: &Value) -> Type {
-    match value {
-        Value::List(kind, _) | Value::Set(kind, _) => kind.clone(),
-        _ => Type::Dynamic,
-    }
+    value.list_element().cloned().unwrap_or(Type::Dynamic)
 }
 
 fn chunks(values: &[Value]) -> Outcome {
     let (list, size) = (sequence(values, 0)?, whole(values, 1)?);
-    let size = usize::try_from(size).map_err(|_| "the size of a chunk must not be negative")?;
+    let size = usize::try_from(size).ok().ok_or("the size of a chunk must not be negative")?;
     let kind = element_kind(any(values, 0)?);
     let size = if size == 0 { list.len().max(1) } else { size };
     let chunks = list.chunks(size).map(|chunk| Value::List(kind.clone(), chunk.to_vec()));
@@ -132,11 +134,11 @@ fn slice(values: &[Value]) -> Outcome {
         usize::try_from(whole(values, 1)?).ok().zip(usize::try_from(whole(values, 2)?).ok());
     let part = range.and_then(|(start, end)| list.get(start..end));
     let part = part.ok_or("the start and end are not positions of the list, in order")?.to_vec();
-    Ok(match any(values, 0)? {
-        Value::Tuple(_) => Value::Tuple(part),
-        Value::Set(..) => return Err("a set has no order to take a slice of".to_owned()),
-        other => Value::List(element_kind(other), part),
-    })
+    let list = any(values, 0)?;
+    if matches!(list, Value::Set(..)) {
+        return Err("a set has no order to take a slice of".to_owned());
+    }
+    Ok(like(list, part))
 }
 
 fn zip(values: &[Value]) -> Outcome {
@@ -149,9 +151,9 @@ fn zip(values: &[Value]) -> Outcome {
         Ok((name.as_text().ok_or("a key is null")?.to_owned(), value.clone()))
     });
     let pairs = pairs.collect::<Result<_, &str>>()?;
-    Ok(match any(values, 1)? {
-        Value::Tuple(_) => Value::Object(pairs),
-        other => Value::Map(element_kind(other), pairs),
+    Ok(match any(values, 1)?.list_element() {
+        Some(kind) => Value::Map(kind.clone(), pairs),
+        None => Value::Object(pairs),
     })
 }
 
@@ -176,12 +178,12 @@ pub(super) fn index(values: &[Value]) -> Outcome {
     if let Ok(members) = members(values, 0) {
         let name = convert(key, &Type::String)?;
         let name = text(std::slice::from_ref(&name), 0)?;
-        return members.get(name).cloned().ok_or_else(|| format!("there is no element {name:?}"));
+        return members.get(name).cloned().ok_or_else(|| format!("no element {name:?}"));
     }
     let list = sequence(values, 0)?;
     let Value::Number(index) = convert(key, &Type::Number)? else {
         return Err("the index must be a number".to_owned());
     };
     let found = index.to_usize().and_then(|index| list.get(index));
-    found.cloned().ok_or_else(|| format!("there is no element {index}"))
+    found.cloned().ok_or_else(|| format!("no element {index}"))
 }

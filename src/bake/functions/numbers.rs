@@ -64,7 +64,7 @@ fn double(value: f64) -> Outcome {
 }
 
 fn extreme(values: &[Value], better: fn(&Number, &Number) -> bool) -> Outcome {
-    let mut best = number(values, 0).map_err(|_| "needs at least one number".to_owned())?;
+    let mut best = number(values, 0)?;
     for at in 1..values.len() {
         let other = number(values, at)?;
         if better(other, best) {

@@ -92,7 +92,9 @@ fn product(values: &[Value]) -> Outcome {
         }
         rows = rows
             .iter()
-            .flat_map(|row| list.iter().map(|value| [row.as_slice(), &[value.clone()]].concat()))
+            .flat_map(|row| {
+                list.iter().map(|value| [row.as_slice(), std::slice::from_ref(value)].concat())
+            })
             .collect();
     }
     let rows: Vec<Value> = rows.into_iter().map(Value::Tuple).collect();

@@ -23,7 +23,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("chomp", ONE, |a| Ok(Value::text(text(a, 0)?.trim_end_matches(['\r', '\n'])))),
     function("dirname", ONE, |a| Ok(Value::text(directory(text(a, 0)?)))),
     function("indent", &[Param::Number, Param::Text], |a| {
-        let blanks = usize::try_from(whole(a, 0)?).map_err(|_| "the indent is negative")?;
+        let blanks = usize::try_from(whole(a, 0)?).ok().ok_or("the indent is negative")?;
         let blanks = " ".repeat(blanks.min(MAX_INDENT));
         Ok(Value::text(text(a, 1)?.replace('\n', &format!("\n{blanks}"))))
     }),
@@ -33,7 +33,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         variadic: Some(Param::Texts),
         run: Run::Pure(join),
     },
-    function("lower", ONE, |a| Ok(Value::text(text(a, 0)?.to_lowercase()))),
+    function("lower", ONE, |a| Ok(Value::text(text(a, 0)?.chars().map(lower).collect::<String>()))),
     function("replace", THREE, |a| Ok(Value::text(text(a, 0)?.replace(text(a, 1)?, text(a, 2)?)))),
     function("reverse", ONE, |a| {
         Ok(Value::text(text(a, 0)?.graphemes(true).rev().collect::<String>()))
@@ -56,7 +56,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let all = text(a, 0)?;
         Ok(Value::text(all.strip_suffix(text(a, 1)?).unwrap_or(all)))
     }),
-    function("upper", ONE, |a| Ok(Value::text(text(a, 0)?.to_uppercase()))),
+    function("upper", ONE, |a| Ok(Value::text(text(a, 0)?.chars().map(upper).collect::<String>()))),
 ];
 
 /// Largest indent; a deeper one serves no reader.
@@ -104,16 +104,28 @@ fn substring(values: &[Value]) -> Outcome {
     Ok(Value::text(part.concat()))
 }
 
+/// Returns the only character that `mapped` has. Go maps characters one to one: `ß` stays.
+fn single(c: char, mut mapped: impl Iterator<Item = char>) -> char {
+    match (mapped.next(), mapped.next()) {
+        (Some(mapped), None) => mapped,
+        _ => c,
+    }
+}
+
+fn upper(c: char) -> char {
+    single(c, c.to_uppercase())
+}
+
+fn lower(c: char) -> char {
+    single(c, c.to_lowercase())
+}
+
 /// Makes the first letter of each word a capital, as Go's `strings.Title` does.
 fn title(all: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(all.len());
     for c in all.chars() {
-        if inside {
-            out.push(c)
-        } else {
-            out.extend(c.to_uppercase())
-        }
+        out.push(if inside { c } else { upper(c) });
         let word = c.is_alphanumeric() || c == '_';
         inside = word || !(c.is_ascii() || c.is_whitespace());
     }

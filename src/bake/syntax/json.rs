@@ -276,8 +276,10 @@ impl Reader<'_> {
             return Err(self.error(start, "the string has no closing quote"));
         };
         let quoted = rest.get(..=end).unwrap_or("").to_owned();
-        let text: String = serde_json::from_str(&quoted)
-            .map_err(|_| self.error(start, "the string has a bad escape or a control character"))?;
+        let text: Option<String> = serde_json::from_str(&quoted).ok();
+        let text = text.ok_or_else(|| {
+            self.error(start, "the string has a bad escape or a control character")
+        })?;
         self.at += quoted.len();
         let exact = !quoted.contains('\\');
         Ok((text, exact))

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use hcl_edit::expr::{self, BinaryOperator, Expression, ObjectKey, TraversalOperator};
 use hcl_edit::structure::{self, Structure};
+use hcl_edit::template::HeredocTemplate;
 use hcl_edit::{Ident, Span as _, parser};
 
 use super::template::{Flavour, parts};
@@ -126,6 +127,7 @@ pub(super) fn expression(parsed: &Expression, source: &Source<'_>) -> Result<Exp
             ExprKind::Template(parts(template, Flavour::Text, source)?)
         }
         Expression::HeredocTemplate(heredoc) => {
+            check_heredoc(heredoc, at)?;
             ExprKind::Template(parts(&heredoc.template, Flavour::Heredoc, source)?)
         }
         Expression::Parenthesis(inner) => expression(inner.inner(), source)?.kind,
@@ -157,6 +159,17 @@ pub(super) fn expression(parsed: &Expression, source: &Source<'_>) -> Result<Exp
     Ok(Expr { kind, at })
 }
 
+/// Refuses a heredoc without lines: the parser takes its end for the first line.
+fn check_heredoc(heredoc: &HeredocTemplate, at: Place) -> Result<(), BakeError> {
+    let first = heredoc.template.get(0).and_then(|element| element.as_literal());
+    let first = first.and_then(|literal| literal.as_str().lines().next());
+    if first.is_some_and(|line| line.trim() == heredoc.delimiter.as_str()) {
+        let error = BakeError::syntax(at, "a heredoc without lines is not supported");
+        return Err(error.help("write an empty string: \"\""));
+    }
+    Ok(())
+}
+
 const fn operator(parsed: BinaryOperator) -> Operator {
     match parsed {
         BinaryOperator::Eq => Operator::Equal,
@@ -182,6 +195,12 @@ fn object(members: &expr::Object, source: &Source<'_>) -> Result<ExprKind, BakeE
                 kind: ExprKind::Literal(Value::text(name.as_str())),
                 at: source.place(name.span()),
             },
+            // A keyword left of the equals sign is a name.
+            ObjectKey::Expression(parsed) if parsed.is_null() || parsed.is_bool() => {
+                let at = source.place(parsed.span());
+                let name = source.text.get(parsed.span().unwrap_or_default()).unwrap_or("");
+                Expr { kind: ExprKind::Literal(Value::text(name.trim())), at }
+            }
             ObjectKey::Expression(parsed) => expression(parsed, source)?,
         };
         Ok((key, expression(value.expr(), source)?))

@@ -9,14 +9,10 @@ use crate::bake::value::{Attribute, Type, Value};
 /// Returns the name that an expression consists of.
 #[must_use]
 pub(crate) fn keyword(expr: &Expr) -> Option<String> {
-    match &expr.kind {
-        ExprKind::Variable(name) => Some(name.clone()),
-        ExprKind::JsonText(text, _) => match parse_expression(text, expr.at).ok()?.kind {
-            ExprKind::Variable(name) => Some(name),
-            _ => None,
-        },
-        _ => None,
+    if let ExprKind::JsonText(text, _) = &expr.kind {
+        return keyword(&parse_expression(text, expr.at).ok()?);
     }
+    if let ExprKind::Variable(name) = &expr.kind { Some(name.clone()) } else { None }
 }
 
 /// Returns the type that an expression denotes.
@@ -27,15 +23,15 @@ pub(crate) fn type_of(expr: &Expr) -> Result<Type, BakeError> {
     if let ExprKind::JsonText(text, _) = &expr.kind {
         return type_of(&parse_expression(text, expr.at)?);
     }
-    match &expr.kind {
-        ExprKind::Variable(name) => named(name, expr),
-        ExprKind::Call(call) => constructed(call, expr),
-        _ => {
-            let message = "a type is required: a keyword such as string, or a constructor such as \
-                           list(string)";
-            Err(BakeError::at(expr.at, message))
-        }
+    if let ExprKind::Variable(name) = &expr.kind {
+        return named(name, expr);
     }
+    if let ExprKind::Call(call) = &expr.kind {
+        return constructed(call, expr);
+    }
+    let message = "a type is required: a keyword such as string, or a constructor such as \
+                   list(string)";
+    Err(BakeError::at(expr.at, message))
 }
 
 fn named(name: &str, expr: &Expr) -> Result<Type, BakeError> {
@@ -93,18 +89,18 @@ fn object(argument: &Expr) -> Result<Type, BakeError> {
     };
     let mut attributes = BTreeMap::new();
     for (key, value) in members {
-        let name = match &key.kind {
-            ExprKind::Literal(Value::String(name)) => name.clone(),
-            _ => return Err(BakeError::at(key.at, "an attribute of a type needs a plain name")),
+        let ExprKind::Literal(Value::String(name)) = &key.kind else {
+            return Err(BakeError::at(key.at, "an attribute of a type needs a plain name"));
         };
-        let (kind, optional) = match &value.kind {
-            ExprKind::Call(call) if call.name == "optional" => match call.arguments.as_slice() {
+        let call = if let ExprKind::Call(call) = &value.kind { Some(call) } else { None };
+        let (kind, optional) = match call.filter(|call| call.name == "optional") {
+            Some(call) => match call.arguments.as_slice() {
                 [kind] => (type_of(kind)?, true),
                 _ => return Err(BakeError::at(value.at, "optional takes one argument, a type")),
             },
-            _ => (type_of(value)?, false),
+            None => (type_of(value)?, false),
         };
-        attributes.insert(name, Attribute { kind, optional });
+        attributes.insert(name.clone(), Attribute { kind, optional });
     }
     Ok(Type::Object(attributes))
 }

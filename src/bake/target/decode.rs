@@ -93,10 +93,7 @@ fn required_text(value: &Value) -> Result<String, String> {
 }
 
 fn boolean(value: &Value) -> Result<Option<bool>, String> {
-    match convert(value, &Type::Bool)? {
-        Value::Bool(value) => Ok(Some(value)),
-        _ => Ok(None),
-    }
+    Ok(convert(value, &Type::Bool)?.as_bool())
 }
 
 /// Converts a value to a list of texts.
@@ -136,7 +133,7 @@ fn list<T>(
     element: fn(&Value) -> Result<T, String>,
 ) -> Result<Option<Vec<T>>, String> {
     if value.is_null() {
-        return Ok(None);
+        return Err("must not be null".to_owned());
     }
     let (Value::List(_, values) | Value::Tuple(values)) = value else {
         let kind = value.kind().friendly();

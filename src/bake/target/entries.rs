@@ -316,8 +316,8 @@ impl Resources {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let text = Some(value.to_owned());
         let number = || {
-            let number = value.parse::<i64>();
-            number.map(Some).map_err(|_| format!("{value:?} is not a number, for {name}"))
+            let number = value.parse::<i64>().ok().map(Some);
+            number.ok_or_else(|| format!("{value:?} is not a number, for {name}"))
         };
         match name {
             "memory" => self.memory = text,

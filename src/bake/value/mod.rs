@@ -119,6 +119,30 @@ impl Value {
         }
     }
 
+    /// Returns the bool, if the value is one.
+    #[must_use]
+    pub(crate) const fn as_bool(&self) -> Option<bool> {
+        if let Self::Bool(value) = self { Some(*value) } else { None }
+    }
+
+    /// Returns the number, if the value is one.
+    #[must_use]
+    pub(crate) const fn as_number(&self) -> Option<&Number> {
+        if let Self::Number(number) = self { Some(number) } else { None }
+    }
+
+    /// Returns the type of the elements of a list or a set.
+    #[must_use]
+    pub(crate) const fn list_element(&self) -> Option<&Type> {
+        if let Self::List(kind, _) | Self::Set(kind, _) = self { Some(kind) } else { None }
+    }
+
+    /// Returns the type of the values of a map.
+    #[must_use]
+    pub(crate) const fn map_element(&self) -> Option<&Type> {
+        if let Self::Map(kind, _) = self { Some(kind) } else { None }
+    }
+
     /// Returns the values of a sequence: list, set or tuple.
     #[must_use]
     pub fn as_sequence(&self) -> Option<&[Self]> {

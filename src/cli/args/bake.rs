@@ -153,8 +153,7 @@ impl BakeArgs {
     /// Returns the name of the method that is called instead of a build: `lint` for a check.
     pub(crate) fn method(&self) -> Option<String> {
         let text = if self.check { Some("check") } else { self.call.as_deref() };
-        let fields = text?.split(',').filter(|field| !field.contains('='));
-        let name = fields.last().unwrap_or_default();
+        let name = text?.split(',').find(|field| !field.contains('=')).unwrap_or_default();
         match name {
             "" | "build" => None,
             "check" => Some("lint".to_owned()),

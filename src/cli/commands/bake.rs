@@ -140,9 +140,12 @@ fn show_remarks(remarks: &[Remark], files: &[DefinitionFile], environment: &Envi
 fn show_list(list: List, parsed: &Parsed) {
     match (list.kind, list.json) {
         (ListKind::Targets, true) => {
-            stdout::json(&bake::targets_json(&bake::listed_targets(&parsed.config)));
+            let text = bake::targets_json(&bake::listed_targets(&parsed.config));
+            stdout::bytes(text.as_bytes());
         }
-        (ListKind::Variables, true) => stdout::json(&bake::variables_json(&parsed.variables)),
+        (ListKind::Variables, true) => {
+            stdout::bytes(bake::variables_json(&parsed.variables).as_bytes());
+        }
         (ListKind::Targets, false) => {
             let head = table::row([&"TARGET", &"DESCRIPTION"]);
             let listed = bake::listed_targets(&parsed.config);

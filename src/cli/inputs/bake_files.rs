@@ -128,8 +128,10 @@ pub(crate) fn settings<'a>(
     environment: &Environment,
 ) -> Result<Settings<'a>> {
     let mut seed = [0; 32];
-    aws_lc_rs::rand::fill(&mut seed)
-        .map_err(|_| CliError::new("error: the system has no random numbers", Exit::Environment))?;
+    if aws_lc_rs::rand::fill(&mut seed).is_err() {
+        let text = "error: the system has no random numbers";
+        return Err(CliError::new(text, Exit::Environment));
+    }
     let builtins = [
         ("BAKE_CMD_CONTEXT", command_context.to_owned()),
         ("BAKE_LOCAL_PLATFORM", Platform::host().to_string()),

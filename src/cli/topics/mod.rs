@@ -39,7 +39,8 @@ macro_rules! topics {
 }
 
 /// All pages; `tests/suite/topics.rs` compares them with the files of `docs/`.
-const TOPICS: [Topic; 11] = topics![
+const TOPICS: [Topic; 12] = topics![
+    "bake",
     "caches",
     "ci",
     "cli",

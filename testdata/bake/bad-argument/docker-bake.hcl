@@ -1,0 +1,3 @@
+target "default" {
+  args = { x = join(",", "a", { b = 1 }) }
+}

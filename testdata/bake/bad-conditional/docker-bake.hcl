@@ -1,0 +1,1 @@
+target "default" { tags = true ? ["a"] : { b = "c" } }

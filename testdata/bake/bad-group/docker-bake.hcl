@@ -1,0 +1,2 @@
+group "default" { target = ["a"] }
+target "a" {}

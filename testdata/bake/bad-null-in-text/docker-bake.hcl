@@ -1,0 +1,2 @@
+variable "TAG" { default = null }
+target "default" { tags = ["app:${TAG}"] }

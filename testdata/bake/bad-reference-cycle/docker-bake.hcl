@@ -1,0 +1,2 @@
+target "default" { args = target.other.args }
+target "other" { args = { x = target.default.args.x } }

@@ -1,0 +1,2 @@
+variable "LIST" { type = list(strng) }
+target "default" {}

@@ -1,0 +1,2 @@
+variable "PORT" { default = 80 }
+target "default" {}

@@ -1,0 +1,4 @@
+target "default" {
+  context   = BAKE_CMD_CONTEXT
+  contexts  = { here = "${BAKE_CMD_CONTEXT}sub" }
+}

@@ -1,0 +1,4 @@
+target "app" {
+  tags = ["a"]
+  args = { FILE = "a", A = "a" }
+}

@@ -1,0 +1,2 @@
+target "app" { args = { FILE = "c" } }
+target "base" { labels = { base = "yes" } }

@@ -1,0 +1,3 @@
+group "web" { targets = ["web-a"] }
+target "web-a" {}
+target "web-b" {}

@@ -1,0 +1,6 @@
+target "default" {
+  tag       = ["ignored"]
+  platfroms = ["ignored"]
+  args { A = "a block is ignored" }
+}
+something "else" {}
