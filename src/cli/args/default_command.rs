@@ -14,6 +14,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "logout",
     "images",
     "inspect",
+    "imagetools",
     "diff",
     "history",
     "explain",
