@@ -168,6 +168,7 @@ fn run(
         Command::Logout(logout) => commands::login::logout(logout, environment),
         Command::Images(images) => commands::images::run(images, global, environment),
         Command::Diff(diff) => commands::diff::run(diff, global, environment),
+        Command::Imagetools(tools) => commands::imagetools::run(tools, environment),
         Command::Inspect(inspect) => commands::inspect::run(inspect, global, environment),
         Command::History(history) => commands::history::run(history, global, environment),
         Command::Explain(explain) => commands::builds::explain(explain, global, environment),

@@ -62,6 +62,12 @@ pub enum ExportError {
         /// The platforms that are available.
         has: String,
     },
+    /// Images of registries cannot be joined.
+    #[error("cannot join the images: {why}")]
+    Join {
+        /// The reason as text.
+        why: String,
+    },
     /// A layer could not be fetched from its known source.
     #[error("cannot get a layer from {place}")]
     Origin {

@@ -12,6 +12,7 @@ mod documents;
 mod engine;
 mod error;
 mod fetch;
+mod join;
 mod layout;
 mod layout_reader;
 mod load;
@@ -44,6 +45,9 @@ pub use engine::{Engine, EngineError};
 pub use error::{ExportError, ExportWarning, SkippedFiles};
 pub use fetch::{
     fetch_from, fetch_layer, fetch_temporarily, is_obtainable, read_remote_blob, read_small_blob,
+};
+pub use join::{
+    CombineOptions, Combined, CombinedPart, JoinSource, ResolvedSource, combine, copy, resolve,
 };
 pub use layout::write_artifact;
 pub use layout_reader::{LayoutError, LayoutReader};

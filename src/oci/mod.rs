@@ -8,6 +8,7 @@ mod annotation;
 mod config;
 mod descriptor;
 mod digest;
+mod index_document;
 mod json;
 mod platform;
 mod reference;
@@ -18,7 +19,8 @@ pub use descriptor::{
     Descriptor, Index, LayerCompression, Manifest, ManifestError, ManifestOrIndex, MediaType,
 };
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
-pub use json::{compact, pretty};
+pub use index_document::{EntryPlatform, IndexDocument, IndexEntry};
+pub use json::{compact, pretty, pretty_as_go};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 

@@ -30,6 +30,7 @@ pub mod probes;
 mod pull;
 mod push;
 mod ranges;
+mod referrers;
 mod resolve;
 mod retry;
 mod seen_tags;

@@ -45,6 +45,7 @@ mod grammar;
 mod hashing_pass;
 mod history;
 mod image;
+mod imagetools;
 mod in_place;
 mod indexes;
 mod inspect;

@@ -15,6 +15,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "logout",
     "images",
     "inspect",
+    "imagetools",
     "diff",
     "history",
     "explain",

@@ -1,7 +1,8 @@
 //! Commands of docker, podman and buildah that rbuild names differently, or does not have.
 
 /// Commands that rbuild has under the same name, without a group: `docker image push`.
-const SAME: [&str; 8] = ["push", "pull", "save", "load", "tag", "inspect", "build", "diff"];
+const SAME: [&str; 9] =
+    ["push", "pull", "save", "load", "tag", "inspect", "build", "diff", "imagetools"];
 /// Groups of commands in docker's command line.
 const GROUPS: [&str; 8] =
     ["image", "container", "builder", "buildx", "system", "volume", "network", "compose"];

@@ -20,6 +20,7 @@ mod foreign_options;
 pub(super) mod go_booleans;
 mod heading;
 pub(super) mod history;
+pub(super) mod imagetools;
 pub(super) mod inspect;
 pub(super) mod isolation;
 pub(super) mod lock;
@@ -48,6 +49,7 @@ use docker_plugin::DockerPluginArgs;
 use enter::EnterArgs;
 use heading::GLOBAL;
 use history::{ExplainArgs, HistoryArgs};
+use imagetools::ImagetoolsArgs;
 use inspect::{DiffArgs, ImagesArgs, InspectArgs};
 use lock::LockArgs;
 use plan::PlanArgs;
@@ -147,6 +149,8 @@ pub(super) enum Command {
     Images(ImagesArgs),
     /// Show an image: config, layers, largest files, wasted bytes
     Inspect(InspectArgs),
+    /// Join images of registries to an index, copy them, or show them
+    Imagetools(ImagetoolsArgs),
     /// Compare two images: config, layers, files
     Diff(DiffArgs),
     /// List builds, show one of them, or show the history of an image
@@ -252,6 +256,7 @@ impl Command {
             Self::Inspect(inspect) => !inspect.remote,
             Self::History(history) => history.looks_into_layers(),
             Self::Images(_)
+            | Self::Imagetools(_)
             | Self::Login(_)
             | Self::Logout(_)
             | Self::Explain(_)

@@ -13,6 +13,7 @@ mod find;
 mod fix;
 pub(super) mod history;
 pub(super) mod images;
+pub(super) mod imagetools;
 pub(super) mod inspect;
 pub(super) mod lock;
 pub(super) mod login;

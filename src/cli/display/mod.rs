@@ -1,5 +1,6 @@
 //! Text for people: what a terminal or a log may be shown, tables, templates, standard output.
 
+pub(super) mod go_template;
 pub(super) mod line_diff;
 pub(super) mod reasons;
 pub(super) mod redact;

@@ -83,6 +83,7 @@ fn fetch_one(
         | ExportError::Archive(_)
         | ExportError::Registry { .. }
         | ExportError::Remote { .. }
+        | ExportError::Join { .. }
         | ExportError::Dropped { .. }
         | ExportError::NoPlatform { .. }
         | ExportError::Layout(_)
