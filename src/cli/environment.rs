@@ -19,8 +19,12 @@ pub(super) struct Environment {
     pub(super) now_s: i64,
     /// A number that differs between processes.
     pub(super) seed: u64,
-    /// The options `--ca` and `--registry`.
+    /// The options about registries.
     pub(super) registry_flags: RegistryArgs,
+    /// The registries that the login of `--creds` is for.
+    pub(super) creds_hosts: Vec<String>,
+    /// Remarks about the command line, shown when a build begins.
+    pub(super) remarks: Vec<String>,
     /// Number of processors that may be used.
     pub(super) processors: NonZeroUsize,
     /// True if standard error is a terminal.
@@ -71,6 +75,8 @@ impl Environment {
             seed: u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32),
             now_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             registry_flags: RegistryArgs::default(),
+            creds_hosts: Vec::new(),
+            remarks: Vec::new(),
             processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             is_terminal,
             is_dumb,
@@ -174,6 +180,37 @@ impl Environment {
     pub(super) fn docker_config(&self) -> Option<PathBuf> {
         let given = self.get("DOCKER_CONFIG").map(PathBuf::from);
         given.or_else(|| self.home().map(|home| home.join(".docker")))
+    }
+
+    /// Returns the files with logins, in the order of the lookup. Podman's comes first if a variable names
+    /// it.
+    pub(super) fn auth_files(&self) -> Vec<PathBuf> {
+        let path = |name: &str| self.get(name).map(PathBuf::from);
+        let runtime = match path("XDG_RUNTIME_DIR") {
+            Some(directory) => directory.join("containers/auth.json"),
+            None => {
+                let user = rustix::process::getuid().as_raw();
+                PathBuf::from(format!("/run/containers/{user}/auth.json"))
+            }
+        };
+        let docker = self.docker_config().map(|directory| directory.join("config.json"));
+        let own = path("XDG_CONFIG_HOME").or_else(|| self.home().map(|home| home.join(".config")));
+        let own = own.map(|own| own.join("containers/auth.json"));
+        let given = path("REGISTRY_AUTH_FILE");
+        given.into_iter().chain(docker).chain([runtime]).chain(own).collect()
+    }
+
+    /// Notes that standard error is not a terminal any more.
+    pub(super) const fn leave_terminal(&mut self) {
+        self.is_terminal = false;
+        self.is_attended = false;
+        self.colour = false;
+        self.shows_colours = false;
+    }
+
+    /// Sets a variable of this process alone.
+    pub(super) fn set(&mut self, name: &str, value: String) {
+        self.variables.insert(name.to_owned(), value);
     }
 
     /// Returns the paths of `registries.toml`, the user's own first.

@@ -3,6 +3,7 @@
 //!
 //! - `args`: the command line as clap reads it, and options that have a syntax of their own
 //! - `commands`: one file for each command
+//! - `kaniko`: the command line of kaniko's executor, as one of `build`
 //! - `inputs`, `outputs`: the context, Dockerfile and lock file of a build, and where its image goes
 //! - `progress`: displays of a running build, all of them `Sink`s
 //! - `records`: the build event, and the records of builds in the store
@@ -26,6 +27,7 @@ mod exit;
 mod html_report;
 mod images;
 mod inputs;
+mod kaniko;
 mod outputs;
 #[doc(hidden)]
 pub mod probes;
@@ -38,6 +40,10 @@ mod topics;
 
 pub use exit::Exit;
 
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use crate::pathio::PathError;
 use crate::sandbox::{self, IsolationChoice};
 use args::{Arguments, Command};
 use display::{stderr, stdout};
@@ -60,6 +66,10 @@ fn run_arguments() -> Exit {
     let words = match docker_plugin::invocation(std::env::args_os().collect(), &mut environment) {
         Invocation::Command(words) => words,
         Invocation::Done(result) => return ended(result, false, &environment),
+    };
+    let words = match kaniko::replace(words, &mut environment) {
+        Ok(words) => words,
+        Err(error) => return failed(&error, false, &environment),
     };
     let is_json = progress::asks_for_json(&words);
     if words.len() <= 1 {
@@ -88,10 +98,14 @@ fn run_arguments() -> Exit {
     if let Some(build) = arguments.command.build_args() {
         environment.registry_flags.settings.extend(defaults::insecure_registries(build));
     }
+    environment.creds_hosts = arguments.command.named_registries();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
-        let text =
-            "error: --ca and --registry have no effect: this command does not use a registry";
+        let text = "error: options about registries, such as --ca and --registry, have no effect: this \
+                    command does not use a registry";
         return failed(&CliError::new(text, Exit::Usage), is_json, &environment);
+    }
+    if let Err(error) = redirect(&mut arguments.command, &mut environment) {
+        return failed(&error, is_json, &environment);
     }
     match debug_log::start(&arguments.global.debug, is_json, &environment) {
         // The live view would overwrite the lines of the log.
@@ -109,6 +123,20 @@ fn ended(result: Result<(), CliError>, is_json: bool, environment: &Environment)
     result
         .and_then(|()| stdout::result())
         .map_or_else(|error| failed(&error, is_json, environment), |()| Exit::Success)
+}
+
+/// Sends standard output and standard error to the file of `--logfile`.
+fn redirect(command: &mut Command, environment: &mut Environment) -> Result<(), CliError> {
+    let path = command.build_args().and_then(|build| build.podman.logfile.clone());
+    let Some(path) = path else { return Ok(()) };
+    let failed =
+        |error: io::Error| CliError::from_error(&PathError::new("open", &path, error), Exit::Usage);
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+    let both = rustix::stdio::dup2_stdout(&file).and_then(|()| rustix::stdio::dup2_stderr(&file));
+    both.map_err(|errno| failed(errno.into()))?;
+    environment.leave_terminal();
+    Ok(())
 }
 
 /// Gets this process the right to run steps in the isolation of `--isolation` or `RBUILD_ISOLATION`, if
@@ -173,6 +201,7 @@ fn run(
         Command::History(history) => commands::history::run(history, global, environment),
         Command::Explain(explain) => commands::builds::explain(explain, global, environment),
         Command::Tag(tag) => commands::tag::tag(tag, global, environment),
+        Command::Rebase(rebase) => commands::rebase::run(rebase, global, environment),
         Command::Rmi(rmi) => commands::tag::rmi(rmi, global, environment),
         Command::Save(save) => commands::save::save(save, global, environment),
         Command::Load(load) => commands::save::load(load, global, environment),
@@ -183,6 +212,11 @@ fn run(
         Command::DockerPlugin(plugin) => docker_plugin::install::run(&plugin.command, environment),
         Command::Completion(completion) => commands::prompt::completion(completion),
         Command::Man(man) => commands::prompt::man(man),
+        // Its words were replaced before they were parsed.
+        Command::Executor(executor) => {
+            let text = format!("error: executor {}: unexpected flags", executor.flags.join(" "));
+            Err(CliError::new(text, Exit::Usage))
+        }
         Command::Version => commands::version::run(),
     }
 }

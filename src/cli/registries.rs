@@ -4,23 +4,29 @@ use std::collections::BTreeMap;
 use std::io;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::cli::args::registry::Creds;
 use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::pathio::inside::read_regular;
 use crate::pathio::{Context as _, PathError};
-use crate::registry::{Client, ClientCertificate, Options, RegistryOptions, Security};
+use crate::registry::{
+    CLOUD_VARIABLES, Client, ClientCertificate, CloudLogin, CloudOptions, Options, RegistryOptions,
+    SchemeProbe, Security,
+};
 
 /// Maximum length of `registries.toml`.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Number of retries of a request.
-const RETRIES: u32 = 4;
+pub(super) const RETRIES: u32 = 4;
 /// Time before the first retry. It doubles with each.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// Name of the settings for registries without their own.
+const ANY_REGISTRY: &str = "*";
 /// Number of parallel transfers, as in BuildKit.
 const TRANSFERS_PER_HOST: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 /// Size of the parts of a large layer. A part takes a request, and often a redirect: about 0.1 s, as
@@ -40,17 +46,55 @@ struct RegistriesFile {
 
 /// Settings of one registry, from the file or from `--registry`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RegistrySettings {
     #[serde(default)]
     mirrors: Vec<String>,
-    http: Option<bool>,
+    #[serde(default)]
+    only_mirrors: bool,
+    http: Option<PlainHttp>,
     #[serde(default)]
     insecure: bool,
     #[serde(default)]
     ca: Vec<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+}
+
+/// The setting `http` of a registry: true, false, or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlainHttp {
+    Always,
+    Never,
+    /// If the server answers it.
+    Automatic,
+}
+
+impl<'de> Deserialize<'de> for PlainHttp {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(PlainHttpVisitor)
+    }
+}
+
+struct PlainHttpVisitor;
+
+impl serde::de::Visitor<'_> for PlainHttpVisitor {
+    type Value = PlainHttp;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("true, false or \"auto\"")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, is_http: bool) -> Result<PlainHttp, E> {
+        Ok(if is_http { PlainHttp::Always } else { PlainHttp::Never })
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PlainHttp, E> {
+        match text {
+            "auto" => Ok(PlainHttp::Automatic),
+            other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+        }
+    }
 }
 
 impl RegistriesFile {
@@ -75,15 +119,19 @@ impl RegistrySettings {
         };
         let is_secured = self.insecure || !self.ca.is_empty() || client.is_some();
         let security = match (self.http, self.insecure) {
-            (Some(true), _) if is_secured => {
+            (Some(PlainHttp::Always), _) if is_secured => {
                 return Err("`http` cannot be combined with `insecure`, `ca`, `cert` or `key`");
             }
-            (Some(true), _) => Some(Security::Http),
+            (Some(PlainHttp::Always), _) => Some(Security::Http),
+            (Some(PlainHttp::Automatic), insecure) => {
+                Some(Security::Automatic { verifies: !insecure })
+            }
             (_, true) => Some(Security::Unverified),
-            (Some(false), false) => Some(Security::Verified),
+            (Some(PlainHttp::Never), false) => Some(Security::Verified),
             (None, false) => None,
         };
-        Ok(RegistryOptions { mirrors: self.mirrors, security, ca: self.ca, client })
+        let Self { mirrors, only_mirrors, ca, .. } = self;
+        Ok(RegistryOptions { mirrors, only_mirrors, security, ca, client })
     }
 }
 
@@ -135,20 +183,89 @@ fn options(environment: &Environment) -> Result<Options, CliError> {
         let registry: &mut RegistryOptions = registries.entry(name).or_default();
         registry.mirrors.insert(0, url.to_owned());
     }
+    let flags = &environment.registry_flags;
+    if let Some(verifies) = flags.tls_verify {
+        let unverified = Security::Automatic { verifies: false };
+        let security = if verifies { Security::Verified } else { unverified };
+        let _any: &mut RegistryOptions = registries.entry(ANY_REGISTRY.to_owned()).or_default();
+        let unset = registries.values_mut().filter(|options| options.security.is_none());
+        unset.for_each(|options| options.security = Some(security));
+    }
     let mut ca = file.ca;
-    ca.extend(environment.registry_flags.ca.iter().cloned());
+    ca.extend(flags.ca.iter().cloned());
+    if let Some(directory) = &flags.cert_dir {
+        ca.extend(certificates_in(directory)?);
+    }
+    let docker_auth = environment.get("DOCKER_AUTH_CONFIG").map(str::to_owned);
+    let (auth_files, docker_auth) = match &flags.authfile {
+        Some(file) => (vec![file.clone()], None),
+        None => (environment.auth_files(), docker_auth),
+    };
     Ok(Options {
         registries,
         ca,
-        docker_config: environment.docker_config(),
+        docker_auth,
+        auth_files,
+        logins: logins(environment)?,
+        cloud: cloud(environment),
+        scheme_probe: SchemeProbe::default(),
         user_agent: format!("rbuild/{}", env!("CARGO_PKG_VERSION")),
-        retries: RETRIES,
-        first_delay: FIRST_DELAY,
+        retries: flags.retry.unwrap_or(RETRIES),
+        first_delay: flags.retry_delay.unwrap_or(FIRST_DELAY),
         jitter_seed: environment.seed,
         transfers_per_host: file.transfers.unwrap_or(TRANSFERS_PER_HOST),
         part_bytes: PART_BYTES,
         offline: false,
     })
+}
+
+/// Returns the built-in logins, and the variables that they may use.
+fn cloud(environment: &Environment) -> CloudOptions {
+    let chosen = environment.registry_flags.credential_helpers.as_ref();
+    let logins = chosen.map_or_else(|| CloudLogin::ALL.to_vec(), |chosen| chosen.0.clone());
+    let is_needed = |name: &&String| CLOUD_VARIABLES.iter().any(|start| name.starts_with(start));
+    let variables = environment.all().iter().filter(|(name, _)| is_needed(name));
+    let variables = variables.map(|(name, value)| (name.clone(), value.clone())).collect();
+    CloudOptions { logins, variables, now_s: environment.now_s, started: Instant::now() }
+}
+
+/// Returns the login of `--creds` for each registry that it is for.
+fn logins(environment: &Environment) -> Result<BTreeMap<String, (String, String)>, CliError> {
+    let Some(Creds { user, password }) = &environment.registry_flags.creds else {
+        return Ok(BTreeMap::new());
+    };
+    if environment.creds_hosts.is_empty() {
+        let text = "error: --creds has no effect: no image is named whose registry gets the login; add -t \
+                    REGISTRY/NAME, or use `rbuild login`";
+        return Err(CliError::new(text, Exit::Usage));
+    }
+    let hosts = environment.creds_hosts.iter();
+    Ok(hosts.map(|host| (host.clone(), (user.clone(), password.clone()))).collect())
+}
+
+/// Returns the certificates of authorities in the directory of `--cert-dir`
+/// (<https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md>).
+fn certificates_in(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let failed =
+        |error| CliError::from_error(&PathError::new("list", directory, error), Exit::Usage);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => files.push(path),
+            Some("cert" | "key") => {
+                let text = format!(
+                    "error: --cert-dir {}: a client certificate is for one registry; use --registry \
+                     HOST,cert=FILE,key=FILE",
+                    directory.display()
+                );
+                return Err(CliError::new(text, Exit::Usage));
+            }
+            Some(_) | None => {}
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Reads the file of `RBUILD_REGISTRIES`, or else the first that exists.
@@ -193,8 +310,8 @@ pub(super) fn check(path: &Path, text: &str) -> Result<(), String> {
     registries.try_for_each(|registry| registry.options().map(drop).map_err(|why| why.to_string()))
 }
 
-/// Parses `HOST[,http][,insecure][,mirror=URL][,ca=FILE][,cert=FILE,key=FILE]`. It replaces the
-/// settings of the file for that host.
+/// Parses `HOST[,http[=auto]][,insecure][,mirror=URL][,only-mirrors][,ca=FILE][,cert=FILE,key=FILE]`. It
+/// replaces the settings of the file for that host.
 fn parse_flag(text: &str) -> Result<(String, RegistryOptions), String> {
     let mut words = text.split(',');
     let name = words.next().unwrap_or_default();
@@ -206,7 +323,12 @@ fn parse_flag(text: &str) -> Result<(String, RegistryOptions), String> {
     let mut registry = RegistrySettings::default();
     for word in words {
         match word.split_once('=').unwrap_or((word, "true")) {
-            ("http", value) => registry.http = Some(switch(word, value)?),
+            ("http", "auto") => registry.http = Some(PlainHttp::Automatic),
+            ("http", value) => {
+                let is_http = switch(word, value)?;
+                registry.http = Some(if is_http { PlainHttp::Always } else { PlainHttp::Never });
+            }
+            ("only-mirrors", value) => registry.only_mirrors = switch(word, value)?,
             ("insecure", value) => registry.insecure = switch(word, value)?,
             ("mirror", url) => registry.mirrors.push(url.to_owned()),
             ("ca", path) => registry.ca.push(path.into()),
@@ -214,7 +336,7 @@ fn parse_flag(text: &str) -> Result<(String, RegistryOptions), String> {
             ("key", path) => registry.key = Some(path.into()),
             _ => {
                 return Err(format!(
-                    "unknown setting `{word}`: use http, insecure, mirror=URL, ca=FILE, \
+                    "unknown setting `{word}`: use http, insecure, mirror=URL, only-mirrors, ca=FILE, \
                      cert=FILE or key=FILE"
                 ));
             }
@@ -299,7 +421,8 @@ mod tests {
         let (mirrors, ca) = (vec!["http://m".to_owned()], vec!["x".into(), "y".into()]);
         let security = Some(Security::Unverified);
         assert_eq!(name, "a:1");
-        assert_eq!(options, RegistryOptions { mirrors, security, ca, client: None });
+        let only_mirrors = false;
+        assert_eq!(options, RegistryOptions { mirrors, only_mirrors, security, ca, client: None });
         let http = |text| parse_flag(text).unwrap().1.security;
         assert_eq!(
             [http("a,http"), http("a,http=false"), http("a")],
@@ -312,7 +435,7 @@ mod tests {
             ("a,cert=x", "`cert` and `key` must be given together"),
             (
                 "a,tls",
-                "unknown setting `tls`: use http, insecure, mirror=URL, ca=FILE, \
+                "unknown setting `tls`: use http, insecure, mirror=URL, only-mirrors, ca=FILE, \
                  cert=FILE or key=FILE",
             ),
         ] {

@@ -38,12 +38,14 @@ pub use debug::enter::{EnterAt, enter};
 pub use debug::session::{DebugSession, SessionIo, Shell};
 pub use error::{BuildError, ChecksumBy, DownloadError, Failure, FetchError, LockViolation, chain};
 pub use event::{Event, Outcome, StageOutline, StepId, StepNumbers, StepPlace, Stream};
-pub use inputs::contexts::{FetchedContext, context_of_stream, fetch_context};
+pub use inputs::contexts::{FetchedContext, context_of_object, context_of_stream, fetch_context};
 pub use inputs::locked::{LockRule, LockedInputs};
 pub use inputs::provided::{AgentSource, Provided};
 pub use inputs::resolve::known_base;
 pub use inputs::ssh_key::{KeyError, SshKey};
-pub use options::{Budget, BuildOptions, ContextFiles, ContextSource, LayerUpload, Services};
+pub use options::{
+    Budget, BuildOptions, ContextFiles, ContextSource, LayerUpload, Pull, Services, Squash,
+};
 pub use reason::Reason;
 pub use schedule::driver::{FailedBuild, build};
 pub use schedule::forecast::{Forecast, ForecastStage, ForecastStep, StepStatus, forecast};

@@ -69,8 +69,8 @@ pub struct BuildOptions {
     pub cache_to: Vec<CacheTo>,
     /// True to return the rootfs of a failed RUN for a debug session.
     pub keep_failed: bool,
-    /// True to ask registries even for images that are in the store.
-    pub pull: bool,
+    /// When registries are asked for images.
+    pub pull: Pull,
     /// SOURCE_DATE_EPOCH: the time in config and history
     /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
     pub epoch_s: Option<i64>,
@@ -93,6 +93,34 @@ pub struct BuildOptions {
     pub upload_ahead: Vec<LayerUpload>,
     /// Names in registries that the image gets, whose indexes must not lose platforms.
     pub guarded_names: Vec<Reference>,
+    /// Names in the repositories for which the right to push is checked before the first step.
+    pub push_checks: Vec<Reference>,
+    /// The layers of the image that are put into one.
+    pub squash: Squash,
+}
+
+/// When registries are asked for images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pull {
+    /// For images that the store does not have.
+    Missing,
+    /// For all. One that no registry has is an error.
+    Always,
+    /// For all. If that fails, the image of the store is used.
+    Newer,
+    /// For none.
+    Never,
+}
+
+/// The layers that are put into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Squash {
+    /// None: each step has a layer.
+    Nothing,
+    /// Those of the Dockerfile.
+    New,
+    /// All, with those of the base image.
+    All,
 }
 
 /// A repository that gets the layers of a build.

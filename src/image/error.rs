@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::archive::ArchiveError;
-use crate::oci::{ConfigError, Digest, ManifestError};
+use crate::oci::{ConfigError, Descriptor, Digest, ManifestError};
 use crate::pathio::PathError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -29,6 +29,19 @@ pub enum ExportError {
         /// The error of the registry client.
         source: RegistryError,
     },
+    /// The registry has another image under the tag, and does not replace it.
+    #[error(
+        "cannot push {name}: the registry does not replace this tag; use another tag, or \
+         --push-ignore-immutable-tag-errors if the image there will do"
+    )]
+    ImmutableTag {
+        /// The image's name in the registry.
+        name: String,
+        /// The manifest or index that was to be pushed.
+        top: Box<Descriptor>,
+        /// The error of the registry client.
+        source: RegistryError,
+    },
     /// The registry has an index under the name, and the push would remove some of its platforms.
     #[error(
         "the push would remove {lost} from the index {name}, which has {had}, and leave {left}; push \
@@ -43,6 +56,14 @@ pub enum ExportError {
         left: String,
         /// The platforms that only the index has.
         lost: String,
+    },
+    /// The layers of the old base are not the lowest ones of the image.
+    #[error(
+        "the image was not built on the old base, so it cannot be rebased onto {name}; name its base with --base"
+    )]
+    NotABase {
+        /// Name of the new base.
+        name: String,
     },
     /// The image could not be read from the registry.
     #[error("cannot read {name}")]
@@ -145,6 +166,16 @@ pub enum ExportError {
         /// The cause as text.
         reason: String,
     },
+}
+
+impl ExportError {
+    /// Makes the error of a refused manifest.
+    pub(crate) fn of_push(name: String, top: Descriptor, source: RegistryError) -> Self {
+        if source.is_immutable_tag() {
+            return Self::ImmutableTag { name, top: Box::new(top), source };
+        }
+        Self::Registry { name, source }
+    }
 }
 
 /// Counts of files and attributes that a directory gets only with `--allow local.special`.

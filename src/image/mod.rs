@@ -18,6 +18,7 @@ mod layout_reader;
 mod load;
 mod push;
 mod push_verbatim;
+mod rebase;
 mod remote;
 mod replaced;
 mod rootfs;
@@ -56,6 +57,7 @@ pub use load::probe_table;
 pub use load::{LoadError, LoadOptions, LoadSource, LoadedImage, load};
 pub use push::{LARGE_BYTES, push, push_all, push_bytes, push_layer, push_layers};
 pub use push_verbatim::{is_unmodified, push_verbatim};
+pub use rebase::{BASE_DIGEST, BASE_NAME, Rebase, is_base, rebase};
 pub use remote::read_remote;
 pub use replaced::{RegistryRetries, Replaced, check_platforms, replaced};
 pub use stored_image::{Image, ImageLayer, StoredImages};
@@ -106,6 +108,8 @@ pub struct ExportOptions {
     /// Names in registries whose indexes must not lose platforms to the images: a push checks them before it
     /// sends a manifest.
     pub guarded_names: Vec<Reference>,
+    /// True if a push does not fail where the registry does not replace the tag.
+    pub ignores_immutable_tags: bool,
     /// True if an image is not pushed again whose tag the registry has just shown. Its layers are then not
     /// asked for.
     pub trusts_tag: bool,
@@ -135,6 +139,7 @@ impl ExportOptions {
             annotations: Vec::new(),
             by_digest: false,
             guarded_names: Vec::new(),
+            ignores_immutable_tags: false,
             trusts_tag: false,
             split: None,
             keeps_special: false,

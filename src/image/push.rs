@@ -327,7 +327,8 @@ impl<'a> Pusher<'a> {
 
     fn document(&self, name: &Reference, what: &Descriptor, bytes: &[u8]) -> Result<()> {
         let pushed = self.registry.push_manifest(name, &what.media_type, bytes);
-        pushed.map(drop).map_err(|error| self.failed(error))
+        let shown = if self.options.by_digest { name.name() } else { name.familiar() };
+        pushed.map(drop).map_err(|error| ExportError::of_push(shown, what.clone(), error))
     }
 
     fn failed(&self, source: RegistryError) -> ExportError {

@@ -276,6 +276,11 @@ impl RunConfig {
         self.env.iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// Removes an environment variable.
+    pub fn unset_env(&mut self, name: &str) {
+        self.env.retain(|pair| pair.split('=').next() != Some(name));
+    }
+
     /// Sets an environment variable, at its old position if it exists.
     pub fn set_env(&mut self, name: &str, value: &str) {
         let pair = format!("{name}={value}");

@@ -108,6 +108,8 @@ mod tests {
             platform_given: false,
             build_platform: crate::oci::Platform::host(),
             labels: Vec::new(),
+            changes: Default::default(),
+            first_base: None,
             network: crate::plan::Network::Host,
             allow_host_network: false,
             allow_insecure: false,

@@ -161,6 +161,10 @@ impl OperationKey {
             RunMountKind::Cache { sharing, access, .. } => {
                 format!("cache {} {}", sharing.name(), owned(access))
             }
+            // Like a cache, it may hold any files: they are not read.
+            RunMountKind::Host(volume) => {
+                format!("volume {} {}", volume.access.name(), volume.source.display())
+            }
             RunMountKind::Tmpfs { bytes } => format!("tmpfs {bytes}"),
             RunMountKind::Secret { id, env, required, access } => {
                 let env = env.as_ref().map_or(String::new(), |env| format!(" in {env}"));

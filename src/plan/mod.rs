@@ -23,6 +23,7 @@ mod signal;
 mod stage_state;
 mod stages;
 mod step;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,11 +44,12 @@ pub use mode::parse as parse_chmod;
 pub use mounts::parse_binary_size;
 pub use named::{NamedContext, NamedContexts, context_name};
 pub use redact::{masked, redacted, redacted_text};
-pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote};
+pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, parse_repository};
+pub use stage_state::clean_path;
 pub use step::{
-    Base, CopyFrom, CopyOperation, HistoryLine, InlineFile, MountAccess, Network, Operation, Plan,
-    PlannedSource, PlannedStage, RemoteCopySource, RunMount, RunMountKind, RunOperation,
-    RunSettings, Step, Target, Ulimit, WorkdirOperation,
+    Base, CopyFrom, CopyOperation, Dns, HistoryLine, InlineFile, MountAccess, Network, Operation,
+    Plan, PlannedSource, PlannedStage, RemoteCopySource, RunMount, RunMountKind, RunOperation,
+    RunSettings, Step, Target, Ulimit, Volume, VolumeAccess, WorkdirOperation,
 };
 
 /// A build as the caller requests it, apart from the Dockerfile.
@@ -65,6 +67,10 @@ pub struct Request {
     pub build_platform: Platform,
     /// Labels of `--label`, added to the final image.
     pub labels: Vec<(String, String)>,
+    /// Further changes of the config.
+    pub changes: ConfigChanges,
+    /// The image that replaces the one of the first FROM (`--from`).
+    pub first_base: Option<String>,
     /// Network of steps without `--network`.
     pub network: Network,
     /// True if `--allow network.host` is given.
@@ -87,6 +93,31 @@ impl Request {
             target: self.target.as_deref(),
             platform,
             build_platform: &self.build_platform,
+        }
+    }
+}
+
+/// Changes of the config that the command line asks for, as in buildah.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigChanges {
+    /// Variables that every stage begins with, as if it had an ENV (`--env`).
+    pub env: Vec<(String, String)>,
+    /// Variables that the final image does not have (`--unsetenv`).
+    pub unset_env: Vec<String>,
+    /// Labels that the final image does not have (`--unsetlabel`).
+    pub unset_labels: Vec<String>,
+    /// True if stages do not take over the labels of their bases (`--inherit-labels=false`).
+    pub drops_labels: bool,
+}
+
+impl ConfigChanges {
+    /// Applies the changes of the final image.
+    fn finish(&self, config: &mut ImageConfig) {
+        for name in &self.unset_labels {
+            config.config.labels.remove(name);
+        }
+        for name in &self.unset_env {
+            config.config.unset_env(name);
         }
     }
 }

@@ -94,6 +94,8 @@ mod tests {
             platform_given: false,
             build_platform: Platform::host(),
             labels: Vec::new(),
+            changes: Default::default(),
+            first_base: None,
             network: Network::Host,
             allow_host_network: false,
             allow_insecure: false,

@@ -43,6 +43,7 @@ pub(super) fn plan(
     for (stage, wanted) in numbers.into_iter().zip(&request.platforms) {
         let config = &mut stages.get_mut(stage).expect("a target is a stage of the plan").config;
         config.config.labels.extend(request.labels.iter().cloned());
+        request.changes.finish(config);
         let platform = image_platform(config.platform(), wanted, request.platform_given);
         targets.push(Target { stage, platform });
     }

@@ -100,6 +100,21 @@ pub fn parse_remote(text: &str) -> Result<Option<Remote>, RemoteError> {
             Remote::Url(UrlSource { name: file_name(&url), url })
         }));
     };
+    git_source(address, query, fragment).map(|source| Some(Remote::Git(source)))
+}
+
+/// Parses the address of a repository that need not end with `.git`, with query and fragment as in
+/// [`parse_remote`].
+///
+/// # Errors
+/// Any [`RemoteError`], for an invalid query.
+pub fn parse_repository(text: &str) -> Result<GitSource, RemoteError> {
+    let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    git_source(address, query, fragment)
+}
+
+fn git_source(address: &str, query: &str, fragment: &str) -> Result<GitSource, RemoteError> {
     let mut source = GitSource {
         remote: address.to_owned(),
         reference: None,
@@ -114,7 +129,7 @@ pub fn parse_remote(text: &str) -> Result<Option<Remote>, RemoteError> {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     (source.reference, source.subdir) = (some(reference), some(subdir));
     source.read_query(query)?;
-    Ok(Some(Remote::Git(source)))
+    Ok(source)
 }
 
 /// Splits a repository into address, query and fragment; returns `None` for anything else.

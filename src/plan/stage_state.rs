@@ -10,9 +10,9 @@ use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
 use super::add_remote;
 use super::mounts::{self, MountScope};
 use super::{
-    BaseImage, CopyFrom, CopyOperation, HistoryLine, InlineFile, Network, Operation, PlannedSource,
-    Request, RunMount, RunOperation, Step, WorkdirOperation, history, mode, permissions, ports,
-    redacted, signal,
+    BaseImage, ConfigChanges, CopyFrom, CopyOperation, HistoryLine, InlineFile, Network, Operation,
+    PlannedSource, Request, RunMount, RunOperation, Step, WorkdirOperation, history, mode,
+    permissions, ports, redacted, signal, volumes,
 };
 
 /// Hostname of RUN steps, as in BuildKit; `BUILDKIT_SANDBOX_HOSTNAME` overrides it
@@ -82,6 +82,24 @@ impl StageState {
         let mut child = Self { cmd_set: false, ..self.clone() };
         child.config.config.on_build.clear();
         child
+    }
+
+    /// Applies the changes of the command line that come before the first instruction. Returns the step of
+    /// variables.
+    pub(super) fn begin(&mut self, changes: &ConfigChanges, span: Span) -> Option<Step> {
+        if changes.drops_labels {
+            self.config.config.labels.clear();
+        }
+        if changes.env.is_empty() {
+            return None;
+        }
+        for (name, value) in &changes.env {
+            self.scope.set_env(name, value);
+            self.config.config.set_env(name, value);
+        }
+        let text = format!("ENV {}", joined(&changes.env));
+        let history = Some(history::metadata(text.clone()));
+        Some(Step { span, text, operation: None, history })
     }
 
     /// Takes the triggers that run right after FROM.
@@ -338,7 +356,7 @@ impl StageState {
         request: &Request,
     ) -> Result<(Option<Operation>, Option<HistoryLine>)> {
         permissions::check(run, request)?;
-        let mounts = self.mounts(run, mounts, request)?;
+        let mounts = volumes::with_volumes(self.mounts(run, mounts, request)?, request, run);
         let mut files = Vec::new();
         let argv = match &run.form {
             ir::RunForm::Exec(words) => texts(words),
@@ -512,6 +530,12 @@ fn texts(words: &[Word]) -> Vec<String> {
 fn joined(pairs: &[(String, String)]) -> String {
     let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     pairs.join(" ")
+}
+
+/// Returns an absolute path without `.`, `..`, doubled slashes or a trailing slash.
+#[must_use]
+pub fn clean_path(path: &str) -> String {
+    join_clean("/", path)
 }
 
 /// Joins `path` to `directory` and returns an absolute path without `.`, `..`, doubled slashes or a

@@ -177,7 +177,8 @@ impl<'a> Planner<'a> {
         stage: &ir::Stage,
     ) -> Result<Option<StageStart>, Box<Diagnostic>> {
         let from = &stage.from;
-        let image = self.globals.expand(&from.image)?;
+        let given = self.request.first_base.clone().filter(|_| at == 0);
+        let image = given.map_or_else(|| self.globals.expand(&from.image), Ok)?;
         if image.is_empty() {
             let message = "base name should not be blank: FROM has no image name after its variables were expanded";
             let help =
@@ -354,6 +355,7 @@ impl<'a> Planner<'a> {
     ) -> Option<(usize, StageState)> {
         let StageStart { base, mut steps, mut state } = start;
         let mut complete = true;
+        steps.extend(state.begin(&self.request.changes, stage.from.image.span));
         let triggers = state.take_triggers();
         let inherited = triggers.iter().map(|trigger| (trigger, Some(stage.from.image.span)));
         let own = instructions.iter().map(|instruction| (instruction, None));

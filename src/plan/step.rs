@@ -1,5 +1,7 @@
 //! The plan as data: stages, steps and operations.
 
+use std::path::PathBuf;
+
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::ir;
 use crate::oci::{Digest, ImageConfig, Platform};
@@ -123,6 +125,8 @@ pub struct RunMount {
 /// The type of a mount with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunMountKind {
+    /// A file or directory of the host (`--volume`).
+    Host(Volume),
     /// Files of the context, a stage or an image; writes are discarded.
     Bind {
         /// Source of the files.
@@ -201,6 +205,87 @@ pub struct RunSettings {
     pub ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` (`--shm-size`); `None` for the default size.
     pub shm_bytes: Option<u64>,
+    /// Directories and files of the host (`--volume`).
+    pub volumes: Vec<Volume>,
+    /// Name resolution (`--dns` and others).
+    pub dns: Dns,
+}
+
+/// A file or directory of the host that every RUN sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute, clean path in the step.
+    pub target: String,
+    /// The access of steps.
+    pub access: VolumeAccess,
+}
+
+/// The access that a step has to a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeAccess {
+    /// Writes change the host's files.
+    Writable,
+    /// Writes fail.
+    ReadOnly,
+    /// Writes are discarded.
+    Discarding,
+}
+
+impl VolumeAccess {
+    /// Returns the name in cache keys.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Writable => "writable",
+            Self::ReadOnly => "read-only",
+            Self::Discarding => "discarding",
+        }
+    }
+}
+
+/// Lines of `/etc/resolv.conf` that replace those of the host (resolv.conf(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of name servers.
+    pub servers: Vec<String>,
+    /// Domains to search.
+    pub search: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+impl Dns {
+    /// Returns the file of a step: lines of the host's are kept where nothing replaces them.
+    #[must_use]
+    pub fn resolv_conf(&self, host: &[u8]) -> Vec<u8> {
+        let mut lines: Vec<String> = Vec::new();
+        for line in String::from_utf8_lossy(host).lines() {
+            let is_replaced = match line.split_whitespace().next() {
+                Some("nameserver") => !self.servers.is_empty(),
+                Some("search" | "domain") => !self.search.is_empty(),
+                Some("options") => !self.options.is_empty(),
+                Some(_) | None => false,
+            };
+            if !is_replaced {
+                lines.push(line.to_owned());
+            }
+        }
+        lines.extend(self.servers.iter().map(|server| format!("nameserver {server}")));
+        let words = |name: &str, words: &[String]| {
+            (!words.is_empty()).then(|| format!("{name} {}", words.join(" ")))
+        };
+        lines.extend(words("search", &self.search));
+        lines.extend(words("options", &self.options));
+        lines.iter().flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect()
+    }
+
+    /// Returns whether nothing replaces the host's lines.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty() && self.search.is_empty() && self.options.is_empty()
+    }
 }
 
 /// A RUN after expansion.
@@ -326,6 +411,7 @@ impl RunMount {
                 Some(from)
             }
             RunMountKind::Cache { from: None, .. }
+            | RunMountKind::Host(_)
             | RunMountKind::Tmpfs { .. }
             | RunMountKind::Secret { .. }
             | RunMountKind::Ssh { .. } => None,

@@ -172,7 +172,7 @@ impl Authenticator {
         let challenge = locked(&self.challenges).get(&endpoint.base.origin()).cloned();
         match challenge {
             None => Ok(None),
-            Some(Challenge::Basic) => self.basic(endpoint),
+            Some(Challenge::Basic) => self.basic(http, endpoint),
             Some(Challenge::Bearer(bearer)) => self.token(http, endpoint, scope, &bearer).map(Some),
         }
     }
@@ -230,9 +230,9 @@ impl Authenticator {
             }
         }
         match self.header(http, endpoint, scope)? {
-            None => Err(unauthorized(refused, what, advice(endpoint, false))),
+            None => Err(unauthorized(refused, what, self.advice(endpoint, false))),
             Some(secret) if Some(&secret) == used => {
-                Err(self.refused_finally(endpoint, what, refused))
+                Err(self.refused_finally(http, endpoint, what, refused))
             }
             Some(secret) => {
                 refused.discard();
@@ -244,12 +244,21 @@ impl Authenticator {
     /// Makes the error for `refused`, a response 401 to a request with a fresh header.
     pub(super) fn refused_finally(
         &self,
+        http: &Http,
         endpoint: &Endpoint,
         what: &str,
         refused: Response,
     ) -> RegistryError {
-        let has_credential = matches!(self.credentials.of(&endpoint.account), Ok(Some(_)));
-        unauthorized(refused, what, advice(endpoint, has_credential))
+        let has_credential = matches!(self.credentials.of(http, &endpoint.account), Ok(Some(_)));
+        unauthorized(refused, what, self.advice(endpoint, has_credential))
+    }
+
+    /// Says what the user can do about a response 401.
+    fn advice(&self, endpoint: &Endpoint, has_credential: bool) -> String {
+        match self.credentials.failure(&endpoint.account) {
+            Some(why) => why,
+            None => advice(endpoint, has_credential),
+        }
     }
 
     fn slot(&self, endpoint: &Endpoint, scope: &Scope) -> TokenSlot {
@@ -257,8 +266,10 @@ impl Authenticator {
         Arc::clone(locked(&self.tokens).entry(key).or_default())
     }
 
-    fn basic(&self, endpoint: &Endpoint) -> Result<Option<Secret>, RegistryError> {
-        let Some(credential) = self.credentials.of(&endpoint.account)? else { return Ok(None) };
+    fn basic(&self, http: &Http, endpoint: &Endpoint) -> Result<Option<Secret>, RegistryError> {
+        let Some(credential) = self.credentials.of(http, &endpoint.account)? else {
+            return Ok(None);
+        };
         Ok(Some(match credential {
             Credential::Password { user, password } => Secret::basic(&user, &password),
             Credential::Registry(token) => Secret::bearer(&token),
@@ -279,7 +290,7 @@ impl Authenticator {
         scope: &Scope,
         bearer: &Bearer,
     ) -> Result<Token, RegistryError> {
-        let credential = self.credentials.of(&endpoint.account)?;
+        let credential = self.credentials.of(http, &endpoint.account)?;
         if let Some(Credential::Registry(token)) = &credential {
             return Ok(Token {
                 secret: Secret::bearer(token),
@@ -299,7 +310,14 @@ impl Authenticator {
         let others = bearer.scope.iter().flat_map(|wanted| wanted.split(' '));
         scopes.extend(others.filter(|text| !text.is_empty() && !known(text)).map(str::to_owned));
         let service = bearer.service.as_deref().unwrap_or_default();
-        token_from(http, endpoint, &realm, service, &scopes, credential.as_ref())
+        let failed =
+            |error: RegistryError| match (error, self.credentials.failure(&endpoint.account)) {
+                (RegistryError::Unauthorized { host, what, status, .. }, Some(why)) => {
+                    RegistryError::Unauthorized { host, what, status, why }
+                }
+                (error, _) => error,
+            };
+        token_from(http, endpoint, &realm, service, &scopes, credential.as_ref()).map_err(failed)
     }
 }
 

@@ -238,6 +238,15 @@ impl Bucket {
         }
     }
 
+    /// Returns an address from which anyone can download the object for an hour. It is secret.
+    ///
+    /// # Errors
+    /// [`RegistryError::Protocol`] if the key does not form an address.
+    pub fn download_address(&self, key: &str) -> Result<String> {
+        let action = GetObject::new(&self.bucket, Some(&self.credentials), key);
+        self.sign(&action).map(|url| url.for_wire())
+    }
+
     /// Writes a small object.
     ///
     /// # Errors

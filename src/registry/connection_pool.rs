@@ -13,20 +13,45 @@ use super::RegistryError;
 use super::cancel::Cancellation;
 use super::endpoint::{DOCKER_IO, HUB_HOST};
 use super::name_lookup::Resolver;
-use super::options::{Options, RegistryOptions, Security};
+use super::options::{ANY_REGISTRY, Options, RegistryOptions, Security};
 use super::tls::{self, SystemRoots, TlsConnector, TlsProfile};
 use super::url::{Scheme, Url, is_loopback};
 
 /// Time limit for name lookup, connection and handshake, each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for a metadata service, which is on the same machine or does not exist.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum time without data. Registries are silent while they move a large upload into place.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum number of idle connections per host: at least the number of parallel transfers.
 const MAX_IDLE_PER_HOST: usize = 16;
 
-/// Key of a pool. Its connections share the TLS profile, if any, and whether they bypass the
-/// proxy.
-type PoolKey = (Option<TlsProfile>, bool);
+/// The way to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Route {
+    /// Through the proxy of the environment, if there is one.
+    Usual,
+    /// To a loopback address of this machine, which a proxy cannot reach.
+    Direct,
+    /// To a metadata service of a cloud.
+    Metadata,
+}
+
+impl Route {
+    fn to(host: &str) -> Self {
+        if is_loopback(host) {
+            return Self::Direct;
+        }
+        // Link-local addresses (RFC 3927), and the name of Google's.
+        let is_metadata = host.starts_with("169.254.")
+            || host.starts_with("[fd00:ec2::")
+            || host == "metadata.google.internal";
+        if is_metadata { Self::Metadata } else { Self::Usual }
+    }
+}
+
+/// Key of a pool. Its connections share the TLS profile, if any, and the route.
+type PoolKey = (Option<TlsProfile>, Route);
 
 pub(super) struct ConnectionPools {
     user_agent: String,
@@ -52,8 +77,7 @@ impl ConnectionPools {
     /// Returns the pool for `url`, to which the registry `account` led, if any.
     pub(super) fn of(&self, url: &Url, account: &str) -> Result<ureq::Agent, RegistryError> {
         let profile = (url.scheme() == Scheme::Https).then(|| self.profile(url.host(), account));
-        // A proxy cannot reach servers at this machine's loopback addresses.
-        let key = (profile, is_loopback(url.host()));
+        let key = (profile, Route::to(url.host()));
         let mut agents = pool::lock(&self.agents);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
@@ -71,27 +95,30 @@ impl ConnectionPools {
     fn profile(&self, host: &str, account: &str) -> TlsProfile {
         let name = if host == HUB_HOST { DOCKER_IO } else { host };
         let own = self.registries.get(name).filter(|options| options.speaks_tls());
-        let options = own.or_else(|| self.registries.get(account));
+        // Requests that no registry led to are not for `*`.
+        let of_any = || self.registries.get(ANY_REGISTRY).filter(|_| !account.is_empty());
+        let options = own.or_else(|| self.registries.get(account)).or_else(of_any);
         let mut ca = self.ca.clone();
         ca.extend(options.iter().flat_map(|options| options.ca.iter().cloned()));
         let security = options.and_then(|options| options.security);
-        let unverified = security == Some(Security::Unverified);
+        let unverified = security.is_some_and(Security::is_unverified);
         TlsProfile { unverified, ca, client: own.and_then(|options| options.client.clone()) }
     }
 
-    fn make(&self, (profile, is_direct): &PoolKey) -> Result<ureq::Agent, RegistryError> {
+    fn make(&self, (profile, route): &PoolKey) -> Result<ureq::Agent, RegistryError> {
+        let connect = if *route == Route::Metadata { METADATA_TIMEOUT } else { CONNECT_TIMEOUT };
         let mut config = ureq::config::Config::builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(&self.user_agent)
             .timeout_resolve(Some(CONNECT_TIMEOUT))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(connect))
             .timeout_per_read(Some(IDLE_TIMEOUT))
             .timeout_per_write(Some(IDLE_TIMEOUT))
             .max_idle_connections(4 * MAX_IDLE_PER_HOST)
             .max_idle_connections_per_host(MAX_IDLE_PER_HOST);
-        if *is_direct {
+        if *route != Route::Usual {
             config = config.proxy(None);
         }
         let (config, resolver) = (config.build(), Resolver);

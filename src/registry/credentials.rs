@@ -1,4 +1,5 @@
-//! Stored credentials: docker's `config.json`, and the credential helpers that it names
+//! Credentials: docker's `config.json` and files of its form, the credential helpers that they name,
+//! then the logins of `cloud`
 //! (<https://docs.docker.com/reference/cli/docker/login/#credential-stores>).
 //!
 //! The `docker_credential` crate would read the file too, but it waits for a helper without limit,
@@ -6,13 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use base64::Engine as _;
 use serde::Deserialize;
 
+use super::cloud::CloudOptions;
 use super::endpoint::DOCKER_IO;
+use super::http::Http;
+use super::options::Options;
 use super::{RegistryError, credential_helper};
 use crate::pathio;
 use crate::pool;
@@ -44,63 +49,140 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// A credential and the time at which it is looked up again.
+#[derive(Clone)]
+pub(super) struct TimedCredential {
+    pub(super) credential: Credential,
+    pub(super) renew_at: Option<Instant>,
+}
+
+/// The result of the last lookup for a host.
+enum Known {
+    Credential(TimedCredential),
+    /// There is none. The text says why an exchange failed, if one was tried.
+    Missing(Option<String>),
+}
+
 /// Looks up credentials, once for each host.
 pub(super) struct Credentials {
-    /// Directory of `config.json`. Without it, all requests are anonymous.
-    directory: Option<PathBuf>,
+    /// Content of a `config.json` that comes before the files.
+    text: Option<String>,
+    /// Files in the form of `config.json`, in the order of the lookup.
+    files: Vec<PathBuf>,
+    /// Logins for hosts that no file has.
+    cloud: CloudOptions,
     /// Locked while a helper runs, so that the user is prompted once and not for every layer.
-    known: Mutex<BTreeMap<String, Option<Credential>>>,
+    known: Mutex<BTreeMap<String, Known>>,
 }
 
 impl Credentials {
-    pub(super) const fn new(directory: Option<PathBuf>) -> Self {
-        Self { directory, known: Mutex::new(BTreeMap::new()) }
+    pub(super) fn new(options: &Options) -> Self {
+        let (text, files) = (options.docker_auth.clone(), options.auth_files.clone());
+        let cloud = options.cloud.clone();
+        let known = options.logins.iter().map(|(host, (user, password))| {
+            let credential = of_user(user, password);
+            (host.clone(), Known::Credential(TimedCredential { credential, renew_at: None }))
+        });
+        Self { text, files, cloud, known: Mutex::new(known.collect()) }
     }
 
     /// Creates credentials with a single entry and no stored ones.
     pub(super) fn single(host: &str, user: &str, password: &str) -> Self {
-        let known = BTreeMap::from([(host.to_owned(), Some(of_user(user, password)))]);
-        Self { directory: None, known: Mutex::new(known) }
+        let only = TimedCredential { credential: of_user(user, password), renew_at: None };
+        let known = Mutex::new(BTreeMap::from([(host.to_owned(), Known::Credential(only))]));
+        Self { text: None, files: Vec::new(), cloud: CloudOptions::default(), known }
     }
 
-    /// Returns the credential for the registry `host`, if one is stored.
-    pub(super) fn of(&self, host: &str) -> Result<Option<Credential>, RegistryError> {
+    /// Returns the credential for the registry `host`, if there is one.
+    pub(super) fn of(&self, http: &Http, host: &str) -> Result<Option<Credential>, RegistryError> {
         let mut known = pool::lock(&self.known);
-        if let Some(credential) = known.get(host) {
-            return Ok(credential.clone());
+        match known.get(host) {
+            Some(Known::Missing(_)) => return Ok(None),
+            Some(Known::Credential(TimedCredential { credential, renew_at }))
+                if renew_at.is_none_or(|renew_at| Instant::now() < renew_at) =>
+            {
+                return Ok(Some(credential.clone()));
+            }
+            Some(Known::Credential(_)) | None => {}
         }
-        let credential = self.look_up(host)?;
-        known.insert(host.to_owned(), credential.clone());
+        let found = match self.stored(host)? {
+            Some(credential) => Known::Credential(TimedCredential { credential, renew_at: None }),
+            None => match self.cloud.login(http, host) {
+                Ok(Some(login)) => Known::Credential(login),
+                Ok(None) => Known::Missing(None),
+                // The image may be public.
+                Err(why) => {
+                    tracing::warn!(host, why, "no login");
+                    Known::Missing(Some(why))
+                }
+            },
+        };
+        let credential = match &found {
+            Known::Credential(timed) => Some(timed.credential.clone()),
+            Known::Missing(_) => None,
+        };
+        known.insert(host.to_owned(), found);
         Ok(credential)
     }
 
-    fn look_up(&self, host: &str) -> Result<Option<Credential>, RegistryError> {
+    /// Returns why an exchange for `host` failed, if one was tried.
+    pub(super) fn failure(&self, host: &str) -> Option<String> {
+        match pool::lock(&self.known).get(host) {
+            Some(Known::Missing(why)) => why.clone(),
+            Some(Known::Credential(_)) | None => None,
+        }
+    }
+
+    fn stored(&self, host: &str) -> Result<Option<Credential>, RegistryError> {
         let error = |why| RegistryError::Credentials { host: host.to_owned(), why };
-        let Some(directory) = &self.directory else { return Ok(None) };
-        let path = directory.join("config.json");
-        let bytes = match pathio::inside::read_regular(&path, MAX_CONFIG_BYTES) {
-            Ok(bytes) => bytes,
-            Err(failed) if failed.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(failed) => {
-                let source = std::error::Error::source(&failed).map(ToString::to_string);
-                return Err(error(format!("{failed}: {}", source.unwrap_or_default())));
+        if let Some(text) = &self.text
+            && let Some(found) =
+                in_config(text.as_bytes(), "DOCKER_AUTH_CONFIG", host).map_err(error)?
+        {
+            return Ok(Some(found));
+        }
+        for path in &self.files {
+            let Some(bytes) = read_config(path).map_err(error)? else { continue };
+            let shown = path.display().to_string();
+            if let Some(found) = in_config(&bytes, &shown, host).map_err(error)? {
+                return Ok(Some(found));
             }
-        };
-        let config = DockerConfig::parse(&bytes)
-            .map_err(|why| error(format!("{}: {why}", path.display())))?;
-        match config.find(host).map_err(|why| error(format!("{}: {why}", path.display())))? {
-            CredentialLookup::Missing => Ok(None),
-            CredentialLookup::Credential(credential) => Ok(Some(credential)),
-            CredentialLookup::Helpers(helpers) => {
-                for (name, key) in helpers {
-                    let credential =
-                        credential_helper::get(&name, &key, credential_helper::TIME_LIMIT);
-                    if let Some(credential) = credential.map_err(error)? {
-                        return Ok(Some(credential));
-                    }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads a file, if it exists.
+fn read_config(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match pathio::inside::read_regular(path, MAX_CONFIG_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(failed) if failed.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(failed) => {
+            let source = std::error::Error::source(&failed).map(ToString::to_string);
+            Err(format!("{failed}: {}", source.unwrap_or_default()))
+        }
+    }
+}
+
+/// Returns the credential of a host that a file has, or a helper that the file names.
+pub(super) fn in_config(
+    bytes: &[u8],
+    shown: &str,
+    host: &str,
+) -> Result<Option<Credential>, String> {
+    let failed = |why| format!("{shown}: {why}");
+    let config = DockerConfig::parse(bytes).map_err(failed)?;
+    match config.find(host).map_err(failed)? {
+        CredentialLookup::Missing => Ok(None),
+        CredentialLookup::Credential(credential) => Ok(Some(credential)),
+        CredentialLookup::Helpers(helpers) => {
+            for (name, key) in helpers {
+                let found = credential_helper::get(&name, &key, credential_helper::TIME_LIMIT)?;
+                if found.is_some() {
+                    return Ok(found);
                 }
-                Ok(None)
             }
+            Ok(None)
         }
     }
 }
@@ -310,9 +392,7 @@ mod tests {
 
     #[test]
     fn missing_file_means_no_credential() {
-        let missing = Credentials::new(Some(PathBuf::from("/nowhere/at/all")));
-        assert_eq!(missing.of("a.example").unwrap(), None);
-        assert_eq!(Credentials::new(None).of("a.example").unwrap(), None);
+        assert_eq!(read_config(Path::new("/nowhere/at/all/config.json")), Ok(None));
     }
 
     #[test]

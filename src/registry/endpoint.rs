@@ -20,6 +20,8 @@ pub(super) struct Endpoint {
     /// The registry that a mirror replaces, sent as the query member `ns` as containerd does
     /// (`addNamespace` in its `remotes/docker/resolver.go`).
     namespace: Option<String>,
+    /// Path below which a mirror has the repositories of the registry. Empty, or ends with a slash.
+    prefix: String,
 }
 
 impl Endpoint {
@@ -27,30 +29,34 @@ impl Endpoint {
     pub(super) fn of(name: &Reference, options: &Options) -> Self {
         let registry = name.registry();
         let host = if registry == DOCKER_IO { HUB_HOST } else { registry };
-        let said = options.registries.get(registry);
-        let plain = said.is_some_and(|said| said.security == Some(Security::Http));
-        // Registries at loopback addresses rarely have a certificate. Docker treats them as
-        // insecure, too (<https://docs.docker.com/reference/cli/dockerd/#insecure-registries>).
-        let own = is_loopback(host) && !said.is_some_and(RegistryOptions::speaks_tls);
-        let scheme = if plain || own { Scheme::Http } else { Scheme::Https };
-        let base = Url::root(scheme, host);
-        Self { base, account: registry.to_owned(), namespace: None }
+        let base = Url::root(scheme(registry, host, options), host);
+        Self { base, account: registry.to_owned(), namespace: None, prefix: String::new() }
     }
 
     /// Returns the mirrors of the registry of `name`, in the order of requests.
     pub(super) fn mirrors(name: &Reference, options: &Options) -> Result<Vec<Self>, RegistryError> {
         let registry = name.registry();
-        let said = options.registries.get(registry);
+        let said = options.registry(registry);
         let mirrors = said.iter().flat_map(|said| &said.mirrors);
-        mirrors.map(|text| Self::mirror(text, registry)).collect()
+        mirrors.map(|text| Self::mirror(text, registry, options)).collect()
     }
 
-    /// Parses the address of a mirror of `registry`.
-    pub(super) fn mirror(text: &str, registry: &str) -> Result<Self, RegistryError> {
+    /// Parses a mirror of `registry`: the address of its API, or a name `HOST[/PATH]` below which it has
+    /// the repositories, as pull-through caches of Harbor, Nexus and cloud registries do.
+    pub(super) fn mirror(
+        text: &str,
+        registry: &str,
+        options: &Options,
+    ) -> Result<Self, RegistryError> {
         let error = |why| {
             let shown = text.rsplit('@').next().unwrap_or_default();
             RegistryError::BadOption { option: format!("mirror {shown} of {registry}"), why }
         };
+        if !text.contains("://") {
+            let wrong = "it must be an address such as https://mirror.example or a name such as \
+                         mirror.example/hub";
+            return Self::named_mirror(text, options).ok_or_else(|| error(wrong));
+        }
         let base = Url::parse(text).ok_or_else(|| {
             error("it must be an address such as https://mirror.example or http://127.0.0.1:5000")
         })?;
@@ -61,12 +67,31 @@ impl Endpoint {
             return Err(error("it must not have a query or a fragment"));
         }
         let account = base.host().to_owned();
-        Ok(Self { base, account, namespace: Some(registry.to_owned()) })
+        let (namespace, prefix) = (Some(registry.to_owned()), String::new());
+        Ok(Self { base, account, namespace, prefix })
+    }
+
+    fn named_mirror(text: &str, options: &Options) -> Option<Self> {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        let path = path.trim_end_matches('/');
+        // The rules for the names of images hold for the path, too.
+        let name: Reference = format!("{host}/{path}/any").replace("//", "/").parse().ok()?;
+        if name.registry() != host && host != HUB_HOST {
+            return None;
+        }
+        let base = Url::root(scheme(host, host, options), host);
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        Some(Self { base, account: host.to_owned(), namespace: None, prefix })
+    }
+
+    /// Returns the name of a repository on this server.
+    pub(super) fn repository(&self, repository: &str) -> String {
+        format!("{}{repository}", self.prefix)
     }
 
     /// Returns the address of `rest` (`manifests/…`, `blobs/…`) in `repository`.
     pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
-        let url = self.base.below(&format!("v2/{repository}/{rest}"));
+        let url = self.base.below(&format!("v2/{}{repository}/{rest}", self.prefix));
         match &self.namespace {
             Some(registry) => url.with_query("ns", registry),
             None => url,
@@ -79,6 +104,21 @@ impl Endpoint {
     }
 }
 
+/// Returns the protocol of the registry `name` at `host`.
+fn scheme(name: &str, host: &str, options: &Options) -> Scheme {
+    let said = options.registry(name);
+    match said.and_then(|said| said.security) {
+        Some(Security::Http) => Scheme::Http,
+        Some(Security::Automatic { .. }) if options.offline => Scheme::Https,
+        Some(Security::Automatic { .. }) => options.scheme_probe.scheme(host),
+        Some(Security::Verified | Security::Unverified) => Scheme::Https,
+        // Registries at loopback addresses rarely have a certificate. Docker treats them as
+        // insecure, too (<https://docs.docker.com/reference/cli/dockerd/#insecure-registries>).
+        None if is_loopback(host) && !said.is_some_and(RegistryOptions::speaks_tls) => Scheme::Http,
+        None => Scheme::Https,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -86,20 +126,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::registry::cloud::CloudOptions;
+    use crate::registry::scheme_probe::SchemeProbe;
 
-    #[test]
-    fn mirrors_come_first_and_the_registry_itself_last() {
-        let mirrors = vec!["http://127.0.0.1:5000".to_owned(), "https://m.example/hub/".to_owned()];
-        let plain = RegistryOptions::default();
-        let of = |security| RegistryOptions { security: Some(security), ..plain.clone() };
-        let options = Options {
-            registries: BTreeMap::from([
-                ("docker.io".to_owned(), RegistryOptions { mirrors, ..plain.clone() }),
-                ("plain.example:80".to_owned(), of(Security::Http)),
-                ("localhost:5443".to_owned(), of(Security::Verified)),
-            ]),
+    fn options(registries: BTreeMap<String, RegistryOptions>) -> Options {
+        Options {
+            registries,
             ca: Vec::new(),
-            docker_config: None,
+            docker_auth: None,
+            auth_files: Vec::new(),
+            logins: BTreeMap::new(),
+            cloud: CloudOptions::default(),
+            scheme_probe: SchemeProbe::default(),
             user_agent: "rbuild".to_owned(),
             retries: 0,
             offline: false,
@@ -107,13 +145,27 @@ mod tests {
             jitter_seed: 0,
             transfers_per_host: NonZeroUsize::MIN,
             part_bytes: NonZeroU64::MIN,
-        };
+        }
+    }
+
+    #[test]
+    fn mirrors_come_first_and_the_registry_itself_last() {
+        let mirrors = ["http://127.0.0.1:5000", "https://m.example/hub/", "harbor.example/hub/x"];
+        let mirrors = mirrors.map(str::to_owned).to_vec();
+        let plain = RegistryOptions::default();
+        let of = |security| RegistryOptions { security: Some(security), ..plain.clone() };
+        let options = options(BTreeMap::from([
+            ("docker.io".to_owned(), RegistryOptions { mirrors, ..plain.clone() }),
+            ("plain.example:80".to_owned(), of(Security::Http)),
+            ("localhost:5443".to_owned(), of(Security::Verified)),
+        ]));
         for (name, want) in [
             (
                 "busybox",
                 &[
                     "http://127.0.0.1:5000/v2/library/busybox/tags/list?ns=docker.io",
                     "https://m.example/hub/v2/library/busybox/tags/list?ns=docker.io",
+                    "https://harbor.example/v2/hub/x/library/busybox/tags/list",
                     "https://registry-1.docker.io/v2/library/busybox/tags/list",
                 ][..],
             ),
@@ -136,8 +188,13 @@ mod tests {
     fn invalid_mirrors_are_refused_without_showing_secrets() {
         for (text, want) in [
             (
-                "mirror.example",
-                "invalid registry option mirror mirror.example of docker.io: it must be an \
+                "mirror.example/Hub",
+                "invalid registry option mirror mirror.example/Hub of docker.io: it must be an \
+                 address such as https://mirror.example or a name such as mirror.example/hub",
+            ),
+            (
+                "ftp://mirror.example",
+                "invalid registry option mirror ftp://mirror.example of docker.io: it must be an \
                  address such as https://mirror.example or http://127.0.0.1:5000",
             ),
             (
@@ -146,7 +203,23 @@ mod tests {
                  contain credentials; use docker's config.json",
             ),
         ] {
-            assert_eq!(Endpoint::mirror(text, "docker.io").unwrap_err().to_string(), want);
+            let error = Endpoint::mirror(text, "docker.io", &options(BTreeMap::new()));
+            assert_eq!(error.unwrap_err().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn options_of_all_registries_apply_where_there_are_no_others() {
+        let of = |security| RegistryOptions { security, ..RegistryOptions::default() };
+        let options = options(BTreeMap::from([
+            ("*".to_owned(), of(Some(Security::Http))),
+            ("own.example".to_owned(), of(None)),
+        ]));
+        for (name, want) in
+            [("a.example/b", "http://a.example/"), ("own.example/b", "https://own.example/")]
+        {
+            let base = Endpoint::of(&name.parse().unwrap(), &options).base;
+            assert_eq!(base.for_wire(), want);
         }
     }
 }

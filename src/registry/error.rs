@@ -194,6 +194,23 @@ impl RegistryError {
         if let Self::AllFailed { answers, .. } = self { answers } else { &[] }
     }
 
+    /// Returns whether a registry refused to replace a tag, as Artifact Registry and ECR can be told to
+    /// (<https://cloud.google.com/artifact-registry/docs/docker/troubleshoot#push>,
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html>).
+    #[must_use]
+    pub fn is_immutable_tag(&self) -> bool {
+        const TEXTS: [&str; 2] = [
+            "The repository has enabled tag immutability",
+            "cannot be overwritten because the tag is immutable",
+        ];
+        let text = match self.own() {
+            Self::Denied { why, .. } => why,
+            Self::Status { message, .. } => message,
+            _ => return false,
+        };
+        TEXTS.iter().any(|part| text.contains(part))
+    }
+
     /// Returns whether the host did not answer, or not in time.
     pub(super) fn is_unresponsive(&self) -> bool {
         let is_slow = |source: &io::Error| source.kind() == io::ErrorKind::TimedOut;

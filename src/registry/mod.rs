@@ -12,6 +12,7 @@ mod bucket;
 mod cancel;
 mod challenge;
 mod chunks;
+mod cloud;
 mod config_file;
 mod connection_pool;
 mod credential_helper;
@@ -33,6 +34,7 @@ mod ranges;
 mod referrers;
 mod resolve;
 mod retry;
+mod scheme_probe;
 mod seen_tags;
 mod tls;
 mod transfer_limit;
@@ -47,6 +49,7 @@ use std::sync::{Arc, Mutex};
 pub use blob_locations::SendingLock;
 pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions, ObjectInfo};
 pub use cancel::Cancellation;
+pub use cloud::{CLOUD_VARIABLES, CloudLogin, CloudOptions};
 pub use config_file::{ConfigFileError, builder_alias, set_builder_alias};
 pub use date::parse_http_date;
 pub use download::{Download, Downloaded, FileHeaders};
@@ -56,6 +59,7 @@ pub use options::{Options, RegistryOptions, Security};
 pub use pending_requests::PendingRequests;
 pub use push::PushOutcome;
 pub use resolve::FetchedManifest;
+pub use scheme_probe::SchemeProbe;
 pub use seen_tags::SeenTag;
 pub use tls::ClientCertificate;
 pub use upload::Upload;
@@ -101,7 +105,7 @@ impl Client {
     /// # Errors
     /// [`RegistryError::BadOption`] if the address of a mirror is invalid.
     pub fn new(options: Options) -> Result<Self, RegistryError> {
-        let credentials = Credentials::new(options.docker_config.clone());
+        let credentials = Credentials::new(&options);
         Self::with(options, credentials)
     }
 
@@ -121,7 +125,7 @@ impl Client {
     fn with(options: Options, credentials: Credentials) -> Result<Self, RegistryError> {
         for (registry, of_registry) in &options.registries {
             for mirror in &of_registry.mirrors {
-                Endpoint::mirror(mirror, registry)?;
+                Endpoint::mirror(mirror, registry, &options)?;
             }
         }
         let (retries, first_delay) = (options.retries, options.first_delay);
@@ -162,6 +166,16 @@ impl Client {
     #[must_use]
     pub fn pending_requests(&self) -> PendingRequests {
         self.http.pending_requests().clone()
+    }
+
+    /// Returns the keys for AWS that its SDKs would find: in variables, files, or from a service of AWS.
+    ///
+    /// # Errors
+    /// [`RegistryError::Credentials`] if an exchange fails.
+    pub fn aws_keys(&self) -> Result<Option<BucketKeys>, RegistryError> {
+        let host = "AWS".to_owned();
+        let found = self.options.cloud.aws_keys(&self.http);
+        found.map_err(|why| RegistryError::Credentials { host, why })
     }
 
     /// Returns whether every request is refused before it is sent.
@@ -213,6 +227,12 @@ impl Client {
                 unresponsive().insert(origin, answer.clone());
             }
             answers.push(answer);
+        }
+        let options = self.options.registry(name.registry());
+        if options.is_some_and(|options| options.only_mirrors && !options.mirrors.is_empty()) {
+            let what = name.to_string();
+            let own = Box::new(RegistryError::NotFound { what });
+            return Err(RegistryError::AllFailed { answers, own });
         }
         let endpoint = Endpoint::of(name, &self.options);
         ask(&endpoint, &self.retry_policy).map_err(|own| {
@@ -293,7 +313,7 @@ impl Client {
                 || attempts.n_failures() > 0
                 || response.challenge_contains("insufficient_scope")
             {
-                return Err(self.auth.refused_finally(endpoint, what, response));
+                return Err(self.auth.refused_finally(&self.http, endpoint, what, response));
             }
             renewed =
                 self.auth.respond(&self.http, endpoint, scope, what, response, Some(&used))?;

@@ -124,7 +124,7 @@ impl Client {
         if offset > 0 {
             request = request.header("range", format!("bytes={offset}-"));
         }
-        let scope = Scope::pull(repository);
+        let scope = Scope::pull(&endpoint.repository(repository));
         let response = self.call(endpoint, &scope, &transfer.what, request)?;
         transfer.receive(response)
     }

@@ -297,7 +297,7 @@ impl<'a> PartedDownload<'a> {
             let last = part.end.saturating_sub(1);
             request = request.header("range", format!("bytes={}-{last}", part.start));
         }
-        let scope = Scope::pull(self.repository);
+        let scope = Scope::pull(&self.endpoint.repository(self.repository));
         let mut response = self.client.call(self.endpoint, &scope, what, request)?;
         match response.status() {
             206 if !is_whole => {

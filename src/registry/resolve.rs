@@ -142,7 +142,7 @@ impl Client {
         method: Method,
     ) -> Result<Response, RegistryError> {
         let url = endpoint.url(name.repository(), &format!("manifests/{}", name.selector()));
-        let scope = Scope::pull(name.repository());
+        let scope = Scope::pull(&endpoint.repository(name.repository()));
         let accepted = [
             MediaType::OciIndex,
             MediaType::OciManifest,

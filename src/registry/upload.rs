@@ -75,6 +75,16 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Checks that the caller may push to `name`'s repository: opens an upload, and cancels it.
+    ///
+    /// # Errors
+    /// The registry's refusal.
+    pub fn check_push(&self, name: &Reference) -> Result<(), RegistryError> {
+        self.start_upload(name).map(drop)
+    }
+}
+
 impl<'a> Upload<'a> {
     /// Opens an upload, or continues the open one at `location`.
     pub(super) fn start(

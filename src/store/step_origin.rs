@@ -23,6 +23,12 @@ impl StepOrigin {
         Self(self.0.union(&other.0).cloned().collect())
     }
 
+    /// Returns whether the record relies on the cache `place`.
+    #[must_use]
+    pub fn names(&self, place: &str) -> bool {
+        self.0.contains(place)
+    }
+
     /// Returns whether the record relies on no cache.
     #[must_use]
     pub fn is_own(&self) -> bool {

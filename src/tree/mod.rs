@@ -10,6 +10,7 @@ pub mod mode;
 pub mod passwd;
 pub mod patterns;
 
+mod between;
 mod changes;
 mod children;
 mod compare;
@@ -21,6 +22,7 @@ mod node;
 mod overlay_adjustments;
 mod path;
 
+pub use between::layer_between;
 pub use changes::{Change, ChangeKind, changes};
 pub use children::{Children, ChildrenIter};
 pub use compare::{PathPair, pairs};

@@ -8,13 +8,11 @@
 )]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use crate::support::env::{Done, Env};
+use crate::support::proxy::tunnel_to;
 use crate::support::registry::DockerRegistry;
 
 /// Number of cases.
@@ -130,29 +128,6 @@ impl World {
             .replace(&self.env.shown("context"), "/home/you/app");
         without_times(&text)
     }
-}
-
-/// Starts a proxy that connects every host to one server. It ends with the process.
-fn tunnel_to(host: &str) -> SocketAddr {
-    let host = host.to_owned();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let tunnel = move |mut client: TcpStream| -> std::io::Result<()> {
-        let mut head = BufReader::new(client.try_clone()?);
-        while head.by_ref().lines().next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-        let mut server = TcpStream::connect(&host)?;
-        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-        let (mut up, mut down) = (server.try_clone()?, client.try_clone()?);
-        thread::spawn(move || std::io::copy(&mut server, &mut down));
-        std::io::copy(&mut head, &mut up).map(drop)
-    };
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let tunnel = tunnel.clone();
-            thread::spawn(move || tunnel(client));
-        }
-    });
-    address
 }
 
 /// Returns the text with zeros for the times in lines about steps.

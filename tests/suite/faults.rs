@@ -138,6 +138,7 @@ fn export_options() -> ExportOptions {
         annotations: Vec::new(),
         by_digest: false,
         guarded_names: Vec::new(),
+        ignores_immutable_tags: false,
         trusts_tag: false,
         split: None,
         keeps_special: false,

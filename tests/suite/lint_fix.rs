@@ -56,6 +56,8 @@ fn planned(file: &ir::Dockerfile) -> Option<Vec<String>> {
         platform_given: false,
         build_platform: platform,
         labels: Vec::new(),
+        changes: Default::default(),
+        first_base: None,
         network: plan::Network::Host,
         allow_host_network: true,
         allow_insecure: true,

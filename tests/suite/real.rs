@@ -145,6 +145,8 @@ fn planned(file: &ir::Dockerfile, platform: &Platform, case: &Path) -> Plan {
         platform_given: false,
         build_platform: Platform::new("linux", "amd64", None),
         labels: Vec::new(),
+        changes: Default::default(),
+        first_base: None,
         network: plan::Network::Host,
         allow_host_network: false,
         allow_insecure: false,

@@ -25,8 +25,8 @@ fn client_with(config: &str) -> (Client, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.json");
     rbuild::pathio::write(&path, config.as_bytes()).unwrap();
-    let docker_config = Some(directory.path().to_owned());
-    (Client::new(Options { docker_config, ..options() }).unwrap(), directory)
+    let auth_files = vec![directory.path().join("config.json")];
+    (Client::new(Options { auth_files, ..options() }).unwrap(), directory)
 }
 
 fn client_with_mirrors(registry: &str, mirrors: &[&str]) -> Client {

@@ -398,3 +398,26 @@ fn relay(
         }
     }
 }
+
+/// Starts a proxy that connects every host to one server. It ends with the process.
+pub(crate) fn tunnel_to(host: &str) -> SocketAddr {
+    let host = host.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let tunnel = move |mut client: TcpStream| -> io::Result<()> {
+        let mut head = BufReader::new(client.try_clone()?);
+        while head.by_ref().lines().next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        let mut server = TcpStream::connect(&host)?;
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let (mut up, mut down) = (server.try_clone()?, client.try_clone()?);
+        thread::spawn(move || io::copy(&mut server, &mut down));
+        io::copy(&mut head, &mut up).map(drop)
+    };
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let tunnel = tunnel.clone();
+            thread::spawn(move || tunnel(client));
+        }
+    });
+    address
+}

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rbuild::registry::{Client, Options};
+use rbuild::registry::{Client, CloudOptions, Options, SchemeProbe};
 
 use super::certificates::{Certified, ISSUER, SERVICE, TokenServer};
 
@@ -30,7 +30,11 @@ pub(crate) fn options() -> Options {
     Options {
         registries: BTreeMap::new(),
         ca: Vec::new(),
-        docker_config: None,
+        docker_auth: None,
+        auth_files: Vec::new(),
+        logins: BTreeMap::new(),
+        cloud: CloudOptions::default(),
+        scheme_probe: SchemeProbe::default(),
         user_agent: "rbuild-tests".to_owned(),
         retries: 2,
         first_delay: Duration::from_millis(1),

@@ -60,6 +60,11 @@ impl S3Server {
         Some(server)
     }
 
+    /// Returns host and port.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
     /// Returns the options of a cache on this server.
     pub(crate) fn cache(&self) -> String {
         format!("type=s3,bucket=cache,endpoint_url=http://{},use_path_style=true", self.address)

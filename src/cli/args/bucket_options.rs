@@ -110,6 +110,28 @@ fn keys(
     Ok(BucketKeys { access_key_id, secret_access_key, session_token })
 }
 
+/// Parses the address `s3://BUCKET/KEY` of a context, with the variables of the SDKs of AWS and those of
+/// kaniko. Without keys in the environment, `find_keys` gets them.
+pub(crate) fn object(
+    address: &str,
+    variables: Variables<'_>,
+    find_keys: &dyn Fn() -> Result<Option<BucketKeys>, String>,
+) -> Result<(BucketOptions, String), String> {
+    let (name, key) = address.split_once('/').unwrap_or((address, ""));
+    let key = good_key("the context", key.to_owned())?;
+    let variable = |names: &[&str]| names.iter().find_map(|name| variables(name));
+    let endpoint = variable(&["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+    let region = variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
+    let region = region.or_else(|| endpoint.is_some().then(|| "us-east-1".to_owned()));
+    let region = region.ok_or("set AWS_REGION to the region of the bucket")?;
+    let path_style = variables("S3_FORCE_PATH_STYLE").is_some_and(|text| text == "true");
+    let keys = match keys(&|_field| None, variables) {
+        Ok(keys) => keys,
+        Err(why) => find_keys()?.ok_or(why)?,
+    };
+    Ok((BucketOptions { name: name.to_owned(), region, endpoint, path_style, keys }, key))
+}
+
 /// Checks a key. URLs normalize `..` and the like, which would address another object
 /// (RFC 3986, section 5.2.4).
 fn good_key(name: &str, key: String) -> Result<String, String> {

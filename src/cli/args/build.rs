@@ -12,12 +12,15 @@ use clap::{Args, ValueEnum};
 use super::budget::{BudgetArgs, bytes};
 use super::call::{Call, Format, Inspection};
 use super::check::{CheckArgs, CheckedBases};
+use super::digest_files::DigestFileArgs;
 use super::docker::DockerArgs;
 use super::heading::{CACHE, CHECKS, INPUTS, OUTPUT, REPRODUCIBLE, STEPS};
 use super::lock::LockOptions;
 use super::outputs::OutputArgs;
+use super::podman::{PodmanArgs, PullPolicy};
 use super::progress::Progress;
 use crate::oci::Digest;
+use super::squash::SquashArgs;
 
 /// The options of `build`, which `lock`, `plan` and `enter` take, too.
 ///
@@ -26,16 +29,23 @@ use crate::oci::Digest;
 pub(crate) struct BuildArgs {
     /// Directory that COPY and ADD read from, a URL, or `-`
     ///
-    /// The build context: a directory, the URL of an archive or of a git repository
-    /// (URL.git#REF:DIRECTORY), or `-` for an archive or a Dockerfile on standard input.
+    /// The build context: a directory, an archive, the URL of an archive or of a git repository
+    /// (URL.git#REF:DIRECTORY), s3://BUCKET/KEY, or `-` for an archive or a Dockerfile on standard input.
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: OsString,
     /// Dockerfile [default: CONTEXT/Dockerfile]
+    ///
+    /// Or CONTEXT/Containerfile, if there is no Dockerfile.
     ///
     /// The path is relative to the working directory, or to the context if that is a URL. `-` reads
     /// standard input.
     #[arg(short, long, value_name = "FILE", help_heading = INPUTS)]
     pub(crate) file: Option<PathBuf>,
+    /// Directory of the context to use in place of its root
+    ///
+    /// Of a context that is an archive. A repository has URL.git#REF:DIRECTORY for it.
+    #[arg(long, value_name = "DIR", help_heading = INPUTS)]
+    pub(crate) context_subdir: Option<String>,
     /// Build this stage instead of the last one
     ///
     /// The stage is given by name or number.
@@ -83,6 +93,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(crate) metadata_file: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) digest_files: DigestFileArgs,
+    #[command(flatten)]
+    pub(crate) squash: SquashArgs,
+    #[command(flatten)]
     pub(crate) budget: BudgetArgs,
     /// Maximum size of changes in memory
     ///
@@ -119,9 +133,19 @@ pub(crate) struct BuildArgs {
     pub(crate) explain: bool,
     /// Look for newer base images in registries
     ///
-    /// Asks registries for base images even if they are in the store.
-    #[arg(long, help_heading = CACHE)]
-    pub(crate) pull: bool,
+    /// Asks registries for base images even if they are in the store. With =newer, the store's image is
+    /// used if that fails; with =never, registries are not asked; =missing is the default.
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always",
+        value_name = "POLICY",
+        hide_possible_values = true,
+        help_heading = CACHE
+    )]
+    pub(crate) pull: Option<PullPolicy>,
     /// Network of RUN steps
     ///
     /// `default` and `host` are the network of the machine; `none` has only a loopback interface.
@@ -250,6 +274,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N", value_parser = positive, help_heading = CHECKS)]
     pub(crate) jobs: Option<NonZeroUsize>,
     #[command(flatten)]
+    pub(crate) podman: PodmanArgs,
+    #[command(flatten)]
     pub(crate) docker: DockerArgs,
     #[arg(skip)]
     pub(crate) bake: BakeInputs,
@@ -281,7 +307,10 @@ impl BuildArgs {
     /// Returns whether the context may have to be fetched.
     pub(crate) fn is_remote(&self) -> bool {
         let context = self.shown_context();
-        context == "-" || context.contains("://") || context.contains('@')
+        context == "-"
+            || context.contains("://")
+            || context.contains('@')
+            || std::path::Path::new(&self.context).is_file()
     }
 
     /// Returns whether `--check` may ask registries for base images.
@@ -293,7 +322,7 @@ impl BuildArgs {
     pub(crate) fn inspection(&self) -> Option<(Inspection, Format)> {
         let call = self.call.unwrap_or(Call { what: None, format: Format::Text });
         let checked = self.check.map(|_bases| Inspection::Check);
-        Some((checked.or(call.what)?, self.checks.format.unwrap_or(call.format)))
+        Some((checked.or(call.what)?, self.checks.report_format().unwrap_or(call.format)))
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// Parses the value of one `--cache-from`.
-pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, String> {
+pub(crate) fn from(text: &str, variables: Variables<'_>, now_s: i64) -> Result<CacheFrom, String> {
     let fields = CacheFields::read(text, "src")?;
     if fields.mode.is_some() || fields.compression.is_some() || fields.level.is_some() {
         return Err("mode and compression are for --cache-to".to_owned());
@@ -74,11 +74,16 @@ pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, St
     if place == CacheLocation::Inline {
         return Err("import an inline cache with type=registry,ref=IMAGE".to_owned());
     }
-    if fields.mounts_max.is_some() || fields.bounds != CacheBounds::DEFAULT {
-        return Err("mounts-max, max-age, max-size and max-steps are for --cache-to".to_owned());
+    let max_age_s = fields.bounds.max_age_s;
+    let bounds = CacheBounds { max_age_s: CacheBounds::DEFAULT.max_age_s, ..fields.bounds };
+    if fields.mounts_max.is_some() || bounds != CacheBounds::DEFAULT {
+        return Err("mounts-max, max-size and max-steps are for --cache-to".to_owned());
     }
-    let mounts = fields.mounts.unwrap_or(true);
-    Ok(CacheFrom { place, mounts, ignore_error: fields.ignore_error.unwrap_or(true) })
+    let is_limited = max_age_s != CacheBounds::DEFAULT.max_age_s || text.contains("max-age=");
+    let made_since_s = is_limited.then(|| now_s.saturating_sub(max_age_s));
+    let (mounts, ignore_error) =
+        (fields.mounts.unwrap_or(true), fields.ignore_error.unwrap_or(true));
+    Ok(CacheFrom { place, mounts, made_since_s, ignore_error })
 }
 
 /// Parses the value of one `--cache-to`.
@@ -261,7 +266,7 @@ mod tests {
     use crate::archive::Packing;
 
     fn from(text: &str) -> Result<CacheFrom, String> {
-        super::from(text, &|_name| None)
+        super::from(text, &|_name| None, 1_000_000)
     }
 
     fn to(text: &str) -> Result<CacheTo, String> {
@@ -274,7 +279,10 @@ mod tests {
         assert_eq!(from("a.example/c").unwrap().place, registry("a.example/c:latest"));
         let cache = from("type=registry,ref=a.example/c:1,ignore-error=false").unwrap();
         let place = registry("a.example/c:1");
-        assert_eq!(cache, CacheFrom { place, mounts: true, ignore_error: false });
+        let made_since_s = None;
+        assert_eq!(cache, CacheFrom { place, mounts: true, made_since_s, ignore_error: false });
+        let aged = from("type=registry,ref=a.example/c,max-age=1d").unwrap();
+        assert_eq!(aged.made_since_s, Some(1_000_000 - 86_400));
         assert!(!from("type=local,src=c,mounts=false").unwrap().mounts);
         let cache = to("type=local,dest=/c,mode=max,compression=zstd,tag=main").unwrap();
         let place = CacheLocation::Directory("/c".into(), "main".to_owned());

@@ -20,6 +20,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "history",
     "explain",
     "tag",
+    "rebase",
     "rmi",
     "save",
     "load",
@@ -28,14 +29,29 @@ pub(super) const COMMANDS: &[&str] = &[
     "store",
     "doctor",
     "docker-plugin",
+    "executor",
     "completion",
     "man",
     "version",
     "help",
 ];
 /// Global options with a value.
-const GLOBAL: [&str; 6] =
-    ["--root", "--max-unpacked-size", "--isolation", "--ca", "--registry", "--debug-log"];
+const GLOBAL: [&str; 12] = [
+    "--root",
+    "--max-unpacked-size",
+    "--isolation",
+    "--ca",
+    "--registry",
+    "--retry",
+    "--retry-delay",
+    "--authfile",
+    "--creds",
+    "--cert-dir",
+    "--credential-helpers",
+    "--debug-log",
+];
+/// Global options whose value follows a `=`, if they have one.
+const GLOBAL_FLAGS: [&str; 2] = ["--debug", "--tls-verify"];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Returns whether a word is a command, so that a directory of that name is written `./word`.
@@ -65,7 +81,8 @@ pub(crate) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
-            "--debug" | "-D" => at += 1,
+            "-D" => at += 1,
+            word if GLOBAL_FLAGS.contains(&word) || word.starts_with("--tls-verify=") => at += 1,
             word if GLOBAL.contains(&word) => at += 2,
             word if word.split_once('=').is_some_and(|(name, _)| GLOBAL.contains(&name)) => at += 1,
             _ => return Some(at),
@@ -90,6 +107,8 @@ mod tests {
             ("rbuild --isolation chroot images", "rbuild --isolation chroot images"),
             ("rbuild --isolation=chroot .", "rbuild --isolation=chroot build ."),
             ("rbuild --debug images", "rbuild --debug images"),
+            ("rbuild --tls-verify=false pull a", "rbuild --tls-verify=false pull a"),
+            ("rbuild --retry 9 --tls-verify .", "rbuild --retry 9 --tls-verify build ."),
             ("rbuild --debug-log f --debug .", "rbuild --debug-log f --debug build ."),
             ("rbuild --help", "rbuild --help"),
             ("rbuild", "rbuild"),

@@ -80,7 +80,8 @@ pub(crate) struct DockerArgs {
     pub(crate) security_opt: Vec<String>,
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+/// Reads a boolean as docker's command line does.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     go_booleans::parse(text).ok_or_else(|| "must be true or false".to_owned())
 }
 

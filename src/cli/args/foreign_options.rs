@@ -8,7 +8,7 @@ type Row = (&'static [&'static str], &'static str);
 
 /// Options that have no effect here, and the reason.
 const UNNEEDED: &[Row] = &[
-    (&["--layers", "--cache"], "steps are always cached; `--no-cache` rebuilds all of them"),
+    (&["--cache"], "steps are always cached; `--no-cache` rebuilds all of them"),
     (&["--runtime", "--runtime-flag"], "RUN always runs in the sandbox of rbuild"),
     (
         &["--snapshot-mode", "--snapshotMode", "--use-new-run"],
@@ -25,10 +25,6 @@ const UNNEEDED: &[Row] = &[
         "rbuild does not build in its own root directory",
     ),
     (
-        &["--push-retry", "--image-download-retry", "--retry", "--retry-delay"],
-        "failed transfers are always retried",
-    ),
-    (
         &["--cache-copy-layers", "--cache-run-layers", "--compressed-caching", "--no-push-cache"],
         "every step is cached in the store; use --cache-to to share the cache",
     ),
@@ -37,6 +33,11 @@ const UNNEEDED: &[Row] = &[
     (&["--no-prune"], "`rbuild rmi` removes names only"),
     (&["--tmpdir"], "temporary files are in the store: --root DIR"),
     (&["--no-push"], "nothing is pushed without --push"),
+    (
+        &["--identity-label", "--omit-history", "--save-stages", "--stage-labels", "--layer-label"],
+        "images have the labels and history of their Dockerfile, and stages stay in the cache",
+    ),
+    (&["--logsplit"], "the log names the platform of each step"),
 ];
 
 /// Options that have another name here.
@@ -49,38 +50,32 @@ const RENAMED: &[Row] = &[
             "--skip-tls-verify",
             "--skip-tls-verify-pull",
             "--skip-tls-verify-registry",
-            "--tls-verify",
         ],
         "--registry HOST,insecure (any certificate) or --registry HOST,http",
     ),
     (
-        &["--registry-certificate", "--cert-dir", "--registry-client-cert"],
+        &["--registry-certificate", "--registry-client-cert"],
         "--registry HOST,ca=FILE, with cert=FILE and key=FILE for a client certificate",
     ),
     (
         &["--registry-mirror", "--registry-map"],
-        "--registry HOST,mirror=URL, or mirrors in registries.toml",
+        "--registry HOST,mirror=HOST/PATH, or mirrors in registries.toml",
     ),
-    (&["--creds", "--authfile"], "`rbuild login`, or DOCKER_CONFIG=DIR"),
-    (&["--http-proxy"], "--build-arg HTTPS_PROXY=URL"),
     (&["--dockerfile"], "-f FILE"),
+    (&["--push-retry", "--image-download-retry"], "--retry N"),
+    (&["--single-snapshot"], "--squash"),
     (&["--destination", "-d"], "-t NAME with --push"),
     (&["--context", "-c", "--context-sub-path"], "the directory or URL after all options"),
-    (&["--digest-file"], "--metadata-file FILE, as `containerimage.digest`"),
-    (
-        &["--image-name-with-digest-file", "--image-name-tag-with-digest-file"],
-        "--metadata-file FILE, which has names and digest",
-    ),
     (&["--tar-path", "--tarPath"], "-o type=docker,dest=FILE"),
     (&["--oci-layout-path"], "-o type=oci,tar=false,dest=DIR"),
     (&["--custom-platform", "--customPlatform", "--arch", "--os"], "--platform OS/ARCH"),
     (&["--compression-format"], "--compression"),
     (&["--cache-repo"], "--cache-from and --cache-to with type=registry,ref=NAME"),
-    (&["--cache-ttl"], "`rbuild prune --older-than DURATION`"),
+    (&["--cache-ttl"], "max-age= of --cache-from and --cache-to"),
+    (&["--skip-default-registry-fallback"], "--registry HOST,mirror=…,only-mirrors"),
     (&["--cache-dir"], "--root DIR"),
-    (&["--timestamp"], "--reproducible with --build-arg SOURCE_DATE_EPOCH=SECONDS"),
     (&["--image-format"], "-o …,oci-mediatypes=false for docker's media types"),
-    (&["--log-format", "--verbosity", "--logfile", "--log-level"], "--progress=plain or =json"),
+    (&["--log-format", "--verbosity", "--log-level"], "--progress=plain or =json"),
     (&["--dryrun"], "`rbuild plan`, or --dry-run"),
     (&["--materialize"], "-o type=local,dest=DIR"),
     (&["--volumes"], "`rbuild prune --all`, which removes the caches of RUN --mount"),
@@ -88,18 +83,37 @@ const RENAMED: &[Row] = &[
     (&["--pull-always", "--pull-never"], "--pull, and --offline for never"),
     (&["--manifest"], "--platform A,B, which makes one index"),
     (&["--all-platforms"], "--platform A,B"),
-    (&["--ignorefile"], "the file Dockerfile.dockerignore beside the Dockerfile"),
-    (&["--build-arg-file"], "one --build-arg NAME=VALUE for each"),
-    (&["--volume", "-v"], "RUN --mount=type=bind in the Dockerfile (the version is `-V`)"),
 ];
 
 /// Options without a counterpart, and the reason.
 const ABSENT: &[Row] = &[
-    (&["--sbom-output", "--sign-by"], "rbuild does not create attestations or signatures"),
+    (&["--cw"], "rbuild does not make images of confidential workloads; use buildah for them"),
+    (&["--hooks-dir"], "no runtime of the OCI, which would call hooks, runs the steps"),
     (
-        &["--squash", "--squash-all", "--single-snapshot"],
-        "each step has a layer; copy from one stage to another for fewer",
+        &["--decryption-key"],
+        "rbuild does not read encrypted images; decrypt them with skopeo first",
     ),
+    (
+        &["--compat-volumes"],
+        "changes below a VOLUME are kept, as in docker; remove them in the same RUN",
+    ),
+    (&["--cpp-flag"], "rbuild does not preprocess Dockerfiles; run `cpp -E` first, and use -f -"),
+    (&["--group-add"], "steps have the groups of their user in /etc/group of the image"),
+    (&["--iidfile-raw"], "use --iidfile, and remove `sha256:` from the text"),
+    (
+        &[
+            "--userns-uid-map",
+            "--userns-gid-map",
+            "--userns-uid-map-user",
+            "--userns-gid-map-group",
+        ],
+        "the subordinate ids of /etc/subuid and /etc/subgid are used",
+    ),
+    (
+        &["--unsetannotation", "--inherit-annotations"],
+        "annotations of base images are not taken over; leave out --annotation",
+    ),
+    (&["--sbom-output", "--sign-by"], "rbuild does not create attestations or signatures"),
     (
         &[
             "--memory",
@@ -121,23 +135,13 @@ const ABSENT: &[Row] = &[
         "RUN has docker's default capabilities; `RUN --security=insecure` with --allow \
          security.insecure has all of them",
     ),
-    (&["--dns", "--dns-search", "--dns-option"], "steps use the name servers of the machine"),
-    (
-        &["--env", "--unsetenv", "--unsetlabel", "--inherit-labels", "--from"],
-        "use ENV, LABEL or FROM in the Dockerfile",
-    ),
     (&["--policy", "--source-policy-file"], "`rbuild lock` pins what a build fetches"),
     (&["--userns", "--uts", "--ipc", "--pid", "--cgroupns"], "RUN has its own namespaces"),
     (
         &["--ignore-path", "--ignore-var-run"],
         "files that a step writes are in the image; remove them in the same RUN",
     ),
-    (
-        &["--skip-push-permission-check", "--push-ignore-immutable-tag-errors"],
-        "a refused push is an error",
-    ),
-    (&["--skip-default-registry-fallback"], "--offline uses no registry at all"),
-    (&["--credential-helpers"], "the credential helpers of docker's config.json are used"),
+    (&["--skip-push-permission-check"], "the right to push is checked with --check-push only"),
 ];
 
 /// Returns a hint for an option of another tool.
@@ -205,9 +209,8 @@ mod tests {
             ("--stdin", "rbuild does not need `--stdin`, leave it out"),
             ("--sign-by", "rbuild has no `--sign-by`: rbuild does not create attestations"),
             ("--insecure", "instead of `--insecure`, use: --registry HOST,insecure"),
-            ("--layers", "rbuild does not need `--layers`"),
+            ("--cache", "rbuild does not need `--cache`"),
             ("-d", "-t NAME with --push"),
-            ("-v", "the version is `-V`"),
         ] {
             let words = ["rbuild", "build", typed, "."].map(Into::into);
             let text = args::parse(words).unwrap_err().to_string();

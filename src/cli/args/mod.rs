@@ -12,10 +12,12 @@ pub(super) mod compression;
 pub(super) mod csv;
 pub(super) mod debug;
 pub(super) mod default_command;
+pub(super) mod digest_files;
 pub(super) mod docker;
 mod docker_commands;
 pub(super) mod docker_plugin;
 pub(super) mod enter;
+pub(super) mod executor;
 mod foreign_options;
 pub(super) mod go_booleans;
 mod heading;
@@ -26,10 +28,13 @@ pub(super) mod isolation;
 pub(super) mod lock;
 pub(super) mod outputs;
 pub(super) mod plan;
+pub(super) mod podman;
 pub(super) mod progress;
 pub(super) mod prompt;
+pub(super) mod rebase;
 pub(super) mod registry;
 pub(super) mod run_options;
+mod squash;
 pub(super) mod step_name;
 pub(super) mod store;
 pub(super) mod suggestions;
@@ -40,6 +45,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::oci::Reference;
 use crate::sandbox::IsolationChoice;
 use bake::BakeArgs;
 use build::BuildArgs;
@@ -47,6 +53,7 @@ use debug::DebugArgs;
 use default_command::with_default_command;
 use docker_plugin::DockerPluginArgs;
 use enter::EnterArgs;
+use executor::ExecutorArgs;
 use heading::GLOBAL;
 use history::{ExplainArgs, HistoryArgs};
 use imagetools::ImagetoolsArgs;
@@ -54,6 +61,7 @@ use inspect::{DiffArgs, ImagesArgs, InspectArgs};
 use lock::LockArgs;
 use plan::PlanArgs;
 use prompt::{CompletionArgs, ManArgs};
+use rebase::RebaseArgs;
 use registry::RegistryArgs;
 use store::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, StoreArgs, TagArgs};
 use transfer::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
@@ -159,6 +167,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Add names to an image
     Tag(TagArgs),
+    /// Put an image on a newer version of its base image, without a build
+    Rebase(RebaseArgs),
     /// Remove names of images
     Rmi(RmiArgs),
     /// Write images to an archive
@@ -175,6 +185,8 @@ pub(super) enum Command {
     Doctor,
     /// Make docker's client run rbuild: `docker build`, `docker compose build`
     DockerPlugin(DockerPluginArgs),
+    /// Build with the command line of kaniko's executor (see `rbuild help kaniko`)
+    Executor(ExecutorArgs),
     /// Print a completion script for a shell: `source <(rbuild completion bash)`
     Completion(CompletionArgs),
     /// Write the manual pages to a directory
@@ -197,6 +209,21 @@ impl Command {
         } else {
             None
         }
+    }
+
+    /// Returns the registries of the images that the command line names.
+    pub(super) fn named_registries(&mut self) -> Vec<String> {
+        let names: Vec<String> = match self {
+            Self::Push(push) => vec![push.name.clone()],
+            Self::Pull(pull) => vec![pull.name.clone()],
+            Self::Inspect(inspect) => vec![inspect.image.clone()],
+            other => other.build_args().map(|build| build.tag.clone()).unwrap_or_default(),
+        };
+        let names = names.iter().filter_map(|name| name.parse::<Reference>().ok());
+        let mut registries: Vec<String> = names.map(|name| name.registry().to_owned()).collect();
+        registries.sort();
+        registries.dedup();
+        registries
     }
 
     /// Returns whether the command may send requests to a registry.
@@ -247,6 +274,7 @@ impl Command {
             | Self::Enter(_)
             | Self::Push(_)
             | Self::Pull(_)
+            | Self::Rebase(_)
             | Self::Prune(_)
             | Self::Store(_)
             | Self::Doctor
@@ -259,6 +287,7 @@ impl Command {
             | Self::Imagetools(_)
             | Self::Login(_)
             | Self::Logout(_)
+            | Self::Executor(_)
             | Self::Explain(_)
             | Self::Tag(_)
             | Self::Rmi(_)

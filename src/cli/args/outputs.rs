@@ -29,6 +29,16 @@ pub(crate) struct OutputArgs {
         help_heading = OUTPUT
     )]
     pub(crate) push: Option<PushTime>,
+    /// Check before the build that the push is permitted
+    ///
+    /// Opens an upload in each repository and cancels it, while caches and base images are looked up.
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) check_push: bool,
+    /// A push may find its tag to be immutable
+    ///
+    /// Registries can forbid replacing a tag. With this option, that is a warning.
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) push_ignore_immutable_tag_errors: bool,
     /// Let a push remove platforms from an index
     ///
     /// Permits a push to replace an index of the registry by one for fewer platforms, or by a single

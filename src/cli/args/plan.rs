@@ -25,6 +25,9 @@ pub(crate) fn define(command: clap::Command) -> clap::Command {
 
 /// Returns an option that was given and has no effect on a plan.
 pub(crate) fn unused_option(build: &BuildArgs) -> Option<&'static str> {
+    if let Some(name) = build.digest_files.given() {
+        return Some(name);
+    }
     let given = [
         (build.report.is_some(), "--report"),
         (build.iidfile.is_some(), "--iidfile"),

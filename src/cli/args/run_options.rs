@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::executor;
-use crate::plan::{self, RunSettings, Ulimit};
+use crate::plan::{self, Dns, RunSettings, Ulimit, Volume, VolumeAccess};
 
-use super::build::BuildArgs;
+use super::build::{BuildArgs, NetworkArg};
 
 /// Parses the options, and checks limits against those of this process.
 pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
@@ -21,7 +21,86 @@ pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
         bytes.ok_or_else(|| format!("--shm-size {text}: expected a size such as 128m"))
     });
     let shm_bytes = shm_bytes.transpose().map_err(usage)?;
-    Ok(RunSettings { hosts: hosts.map_err(usage)?, ulimits, shm_bytes })
+    let volumes = args.podman.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>();
+    Ok(RunSettings {
+        hosts: hosts.map_err(usage)?,
+        ulimits,
+        shm_bytes,
+        volumes: volumes.map_err(usage)?,
+        dns: dns(args).map_err(usage)?,
+    })
+}
+
+/// Reads the options about name resolution (resolv.conf(5)).
+fn dns(args: &BuildArgs) -> Result<Dns, String> {
+    let podman = &args.podman;
+    for server in &podman.dns {
+        if server.parse::<IpAddr>().is_err() {
+            return Err(format!("--dns {server}: expected the address of a name server"));
+        }
+    }
+    for (name, words) in
+        [("--dns-search", &podman.dns_search), ("--dns-option", &podman.dns_option)]
+    {
+        if let Some(bad) =
+            words.iter().find(|word| word.is_empty() || word.contains(char::is_whitespace))
+        {
+            return Err(format!("{name} {bad}: expected one word"));
+        }
+    }
+    let dns = Dns {
+        servers: podman.dns.clone(),
+        search: podman.dns_search.clone(),
+        options: podman.dns_option.clone(),
+    };
+    if args.network == NetworkArg::None && !dns.is_empty() {
+        return Err(
+            "--dns, --dns-search and --dns-option have no effect with --network=none".to_owned()
+        );
+    }
+    Ok(dns)
+}
+
+/// Parses `HOST:TARGET[:OPTIONS]`.
+fn volume(text: &str) -> Result<Volume, String> {
+    let bad = |why: &str| format!("--volume {text}: {why}");
+    let mut parts = text.split(':');
+    let source = parts.next().filter(|source| !source.is_empty());
+    let source = source.ok_or_else(|| bad("the directory of this machine is missing"))?;
+    let target = parts.next().filter(|target| target.starts_with('/'));
+    let target =
+        target.ok_or_else(|| bad("expected HOST:TARGET, with an absolute path in the step"))?;
+    let options = parts.next().unwrap_or_default();
+    if parts.next().is_some() {
+        return Err(bad("expected HOST:TARGET[:OPTIONS]"));
+    }
+    let clean = plan::clean_path(target);
+    if clean == "/" || ["/proc", "/sys", "/dev"].iter().any(|own| clean.as_str() == *own) {
+        return Err(bad("this path of the step cannot be a volume"));
+    }
+    let mut access = VolumeAccess::Writable;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "rw" => access = VolumeAccess::Writable,
+            "ro" => access = VolumeAccess::ReadOnly,
+            "O" => access = VolumeAccess::Discarding,
+            // Labels of SELinux are not changed: steps have the context of rbuild.
+            "z" | "Z" | "rprivate" | "private" | "rbind" | "bind" => {}
+            "U" => {
+                return Err(bad(
+                    "`U` would change the owners of files of this machine; chown them first",
+                ));
+            }
+            other => {
+                return Err(bad(&format!("unknown option `{other}`: use ro, rw, O, z or Z")));
+            }
+        }
+    }
+    let source = std::path::absolute(source).map_err(|error| bad(&error.to_string()))?;
+    if !source.exists() {
+        return Err(bad("the file or directory does not exist on this machine"));
+    }
+    Ok(Volume { source, target: clean, access })
 }
 
 /// Parses `NAME:IP` or `NAME=IP`. An IPv6 address may be in brackets.
@@ -88,6 +167,30 @@ mod tests {
         assert!(
             host("a:host-gateway").is_err_and(|why| why.contains("host-gateway is not supported"))
         );
+    }
+
+    #[test]
+    fn volumes_have_two_paths_and_options() {
+        for (text, want) in [
+            ("/:/v", Ok(("/", "/v", VolumeAccess::Writable))),
+            ("/tmp:/a/../v/:ro,z", Ok(("/tmp", "/v", VolumeAccess::ReadOnly))),
+            ("/tmp:/v:Z,O", Ok(("/tmp", "/v", VolumeAccess::Discarding))),
+            ("/tmp", Err("expected HOST:TARGET, with an absolute path in the step")),
+            ("/tmp:v", Err("expected HOST:TARGET, with an absolute path in the step")),
+            (":/v", Err("the directory of this machine is missing")),
+            ("/tmp:/v:ro:x", Err("expected HOST:TARGET[:OPTIONS]")),
+            ("/tmp:/v:exec", Err("unknown option `exec`: use ro, rw, O, z or Z")),
+            ("/tmp:/proc/", Err("this path of the step cannot be a volume")),
+            ("/none/at/all:/v", Err("the file or directory does not exist on this machine")),
+        ] {
+            let want = want.map_err(|why: &str| format!("--volume {text}: {why}"));
+            let want = want.map(|(source, target, access)| Volume {
+                source: source.into(),
+                target: target.to_owned(),
+                access,
+            });
+            assert_eq!(volume(text), want, "{text}");
+        }
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn with_services(
         events: &|event: Event| reporter.event(&event),
     };
     let done = signals::watching(Some(&stop), registry.pending_requests(), reporter, || {
-        let input = asked.load(args, &services, environment.now_s)?;
+        let input = asked.load(args, &services, environment)?;
         reporter.dockerfile(&input.path, input.dockerfile.text());
         match &given {
             Some(file) => work(&services, &input, file),
@@ -252,6 +252,12 @@ fn finish(build: &OneBuild<'_>, done: &FinishedBuild) -> Result<()> {
         let source = &input.dockerfile;
         let document = metadata::document(done, services, reporter, environment, source);
         write(path, format!("{document:#}\n"))?;
+    }
+    for (path, text) in args.digest_files.contents(done.digest(), &done.tags) {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let made = parent.map_or(Ok(()), crate::pathio::create_dir_all);
+        made.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+        write(path, text)?;
     }
     if reporter.is_quiet() && args.progress != Progress::None {
         say!("{id}");

@@ -1,20 +1,27 @@
 //! Turns the command line of a build into [`BuildOptions`], [`Request`] and [`Outputs`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::{CliError, Environment, Exit, size_setting};
 use crate::cli::args::build::{Allow, BuildArgs, NetworkArg, OnError};
+use crate::cli::args::check::ImageFormat;
+use crate::cli::args::podman::{self, PullPolicy};
 use crate::cli::args::{cache_options, run_options};
 use crate::cli::inputs::contexts::{self, Input};
+use crate::cli::inputs::dockerfile::MAX_FILE_BYTES;
 use crate::cli::inputs::{epoch, git_facts, unused};
 use crate::cli::outputs::output::{self, OutputKind};
 use crate::cli::outputs::{self, Outputs, engine};
 use crate::diag::nearest;
 use crate::dockerfile::ir;
-use crate::dockerfile::syntax;
-use crate::executor::{BuildOptions, CacheLocation, CacheTo, Event, LayerUpload, Services};
+use crate::dockerfile::{scope, syntax};
+use crate::executor::{
+    BuildOptions, CacheLocation, CacheTo, Event, LayerUpload, Pull, Services, Squash, chain,
+};
 use crate::oci::Platform;
-use crate::plan::{NamedContexts, Network, Request, Uncached};
+use crate::pathio::inside::read_given;
+use crate::plan::{ConfigChanges, NamedContexts, Network, Request, Uncached};
 
 type Result<T> = std::result::Result<T, CliError>;
 
@@ -25,10 +32,11 @@ type Result<T> = std::result::Result<T, CliError>;
 /// podman is found.
 pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
-    let is_index = is_on(&build_args(args, environment), "BUILDKIT_MULTI_PLATFORM")?;
+    let is_index = is_on(&build_args(args, environment)?, "BUILDKIT_MULTI_PLATFORM")?;
     let platforms = platforms(&args.platform)?;
     let mut outputs =
-        outputs::read(&args.outputs, &args.tag, &platforms, is_index).map_err(usage)?;
+        outputs::read(&args.outputs, &args.tag, &platforms, is_index, format(args, environment)?)
+            .map_err(usage)?;
     if outputs.all.iter().any(|one| one.kind == OutputKind::Engine) {
         let place = engine::find(outputs.engine, environment, crate::sandbox::in_user_namespace());
         let place = place.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
@@ -146,12 +154,14 @@ pub(super) fn request(
     contexts: NamedContexts,
 ) -> Result<Request> {
     Ok(Request {
-        build_args: build_args(args, environment),
+        build_args: build_args(args, environment)?,
         target: args.target.clone(),
         platforms: platforms(&args.platform)?,
         platform_given: !args.platform.is_empty(),
         build_platform: Platform::host(),
         labels: args.label.iter().map(|label| label_pair(label)).collect::<Result<_>>()?,
+        changes: changes(args, environment)?,
+        first_base: args.podman.from.clone(),
         network: match args.network {
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
@@ -160,7 +170,7 @@ pub(super) fn request(
         allow_host_network: args.allow.contains(&Allow::NetworkHost),
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
         uncached: match args.no_cache_filter.as_slice() {
-            _ if args.no_cache => Uncached::All,
+            _ if args.no_cache || args.podman.layers == Some(false) => Uncached::All,
             [] => Uncached::None,
             names => Uncached::Stages(names.to_vec()),
         },
@@ -195,7 +205,22 @@ pub(super) fn options(
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;
-    let upload_ahead = if outputs.sends_late { Vec::new() } else { uploads(outputs, &cache_to) };
+    let squash = args.squash.choice();
+    let has_inline = cache_to.iter().any(|cache| cache.place == CacheLocation::Inline);
+    if squash != Squash::Nothing && has_inline {
+        let text = "error: a squashed image cannot have an inline cache, which describes the layers of the \
+                    image: use type=registry";
+        return Err(CliError::new(text, Exit::Usage));
+    }
+    // Squashed layers are not pushed.
+    let is_late = outputs.sends_late || squash != Squash::Nothing;
+    let upload_ahead = if is_late { Vec::new() } else { uploads(outputs, &cache_to) };
+    let pack_ahead = match squash {
+        Squash::Nothing => output::packings(&outputs.all),
+        Squash::New | Squash::All => Vec::new(),
+    };
+    let remarks = environment.remarks.iter().cloned();
+    remarks.for_each(|text| (services.events)(Event::Note { text }));
     let warnings = ignored_frontend(build_args).into_iter().chain(unloaded(args));
     for text in warnings.chain(unused::warnings(args, &dockerfile)) {
         (services.events)(Event::Warning { text });
@@ -209,21 +234,24 @@ pub(super) fn options(
         annotations: outputs.annotations.clone(),
         always_index,
         cache_from: caches("--cache-from", &args.cache_from, |text| {
-            cache_options::from(text, &|name| environment.get(name).map(str::to_owned))
+            let variable = |name: &str| environment.get(name).map(str::to_owned);
+            cache_options::from(text, &variable, environment.now_s)
         })?,
         cache_to,
         keep_failed: args.on_error == OnError::Shell,
-        pull: args.pull,
+        pull: pull(args.pull),
         epoch_s,
-        clamp: args.reproducible || rewrite,
+        clamp: args.reproducible || args.podman.timestamp.is_some() || rewrite,
         provided: services.provided.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
         budget: args.budget.budget(),
         max_in_memory: size_setting(args.max_in_memory, "RBUILD_MAX_IN_MEMORY", environment)?,
-        pack_ahead: output::packings(&outputs.all),
+        pack_ahead,
         upload_ahead,
         guarded_names: outputs.guarded_names(),
+        push_checks: outputs.checked_names(),
+        squash,
     })
 }
 
@@ -239,12 +267,23 @@ fn uploads(outputs: &Outputs, cache_to: &[CacheTo]) -> Vec<LayerUpload> {
 
 /// Returns the build arguments. `SOURCE_DATE_EPOCH` of the environment is one of them, as in Buildx
 /// 0.10 and later: <https://github.com/moby/buildkit/blob/master/docs/build-repro.md>.
-pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
+pub(super) fn build_args(
+    args: &BuildArgs,
+    environment: &Environment,
+) -> Result<BTreeMap<String, String>> {
     let mut given = BTreeMap::new();
+    if args.podman.http_proxy == Some(true) {
+        let proxies = environment.all().iter().filter(|(name, _)| scope::is_proxy(name));
+        given.extend(proxies.map(|(name, value)| (name.clone(), value.clone())));
+    }
     if let Some(epoch) = environment.get("SOURCE_DATE_EPOCH") {
         given.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
     }
-    for argument in &args.build_arg {
+    if let Some(seconds) = args.podman.timestamp.or(args.podman.source_date_epoch) {
+        given.insert("SOURCE_DATE_EPOCH".to_owned(), seconds.to_string());
+    }
+    let of_files = argument_files(&args.podman.build_arg_file)?;
+    for argument in of_files.iter().chain(&args.build_arg) {
         match argument.split_once('=') {
             Some((name, value)) => drop(given.insert(name.to_owned(), value.to_owned())),
             None => {
@@ -253,5 +292,65 @@ pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMa
             }
         }
     }
-    given
+    Ok(given)
+}
+
+/// Reads the files of `--build-arg-file`.
+fn argument_files(files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut arguments = Vec::new();
+    for path in files {
+        let usage = |why: String| {
+            let text = format!("error: --build-arg-file {}: {why}", path.display());
+            CliError::new(text, Exit::Usage)
+        };
+        let bytes = read_given(path, MAX_FILE_BYTES).map_err(|error| usage(chain(&error)))?;
+        let text = String::from_utf8(bytes).map_err(|_bad| usage("it is not UTF-8".to_owned()))?;
+        arguments.extend(podman::argument_lines(&text).map_err(usage)?);
+    }
+    Ok(arguments)
+}
+
+/// Returns the media types of `--format` or `BUILDAH_FORMAT`.
+fn format(args: &BuildArgs, environment: &Environment) -> Result<Option<ImageFormat>> {
+    match (args.checks.image_format(), environment.get("BUILDAH_FORMAT")) {
+        (Some(given), _) => Ok(Some(given)),
+        (None, Some("docker")) => Ok(Some(ImageFormat::Docker)),
+        (None, Some("oci") | None) => Ok(None),
+        (None, Some(other)) => {
+            let text = format!("error: BUILDAH_FORMAT is `{other}`, but must be oci or docker");
+            Err(CliError::new(text, Exit::Usage))
+        }
+    }
+}
+
+/// Returns when registries are asked for base images.
+fn pull(policy: Option<PullPolicy>) -> Pull {
+    match policy {
+        None | Some(PullPolicy::Missing) => Pull::Missing,
+        Some(PullPolicy::Always) => Pull::Always,
+        Some(PullPolicy::Newer) => Pull::Newer,
+        Some(PullPolicy::Never) => Pull::Never,
+    }
+}
+
+/// Returns the changes of the config that buildah's options ask for.
+fn changes(args: &BuildArgs, environment: &Environment) -> Result<ConfigChanges> {
+    let mut env = Vec::new();
+    for text in &args.podman.env {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text.as_str(), environment.get_or_empty(text)),
+        };
+        if name.is_empty() {
+            let text = format!("error: --env {text}: the name is missing");
+            return Err(CliError::new(text, Exit::Usage));
+        }
+        env.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+    Ok(ConfigChanges {
+        env,
+        unset_env: args.podman.unsetenv.clone(),
+        unset_labels: args.podman.unsetlabel.clone(),
+        drops_labels: args.podman.inherit_labels == Some(false),
+    })
 }

@@ -292,7 +292,7 @@ impl Inspector<'_> {
         images: &Images,
         run: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>, &[Platform]) -> T,
     ) -> Result<T, CliError> {
-        let build_args = super::build_options::build_args(self.args, self.environment);
+        let build_args = super::build_options::build_args(self.args, self.environment)?;
         let platforms = super::build_options::platforms(&self.args.platform)?;
         let host = Platform::host();
         let rules = &self.input.context.ignore;

@@ -6,6 +6,7 @@ use super::build_options::options;
 use super::one_build;
 use super::{CliError, Environment, Exit, Global, builds, find};
 use crate::cli::args::enter::EnterArgs;
+use crate::cli::args::podman::PullPolicy;
 use crate::cli::args::step_name::StepName;
 use crate::cli::debug_session::shell::SessionRunner;
 use crate::cli::inputs::contexts::{ContextArg, Input};
@@ -60,7 +61,9 @@ impl EnterCommand<'_> {
                 let name = selected.name.clone().map_or_else(|| name.or(by_id), Ok);
                 let name = name.map_err(|error| CliError::from_error(&error, Exit::Usage))?;
                 // An image selected by its id has no name to look up in a registry.
-                let is_pulled = args.build.pull && selected.name.is_some();
+                let policy = args.build.pull;
+                let asks = matches!(policy, Some(PullPolicy::Always | PullPolicy::Newer));
+                let is_pulled = asks && selected.name.is_some();
                 EnterAt::Image { name, known: Some(selected.top).filter(|_| !is_pulled) }
             }
             (Err(_absent), Ok(name)) => EnterAt::Image { name, known: None },

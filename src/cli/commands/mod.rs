@@ -24,6 +24,7 @@ pub(super) mod prompt;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
+pub(super) mod rebase;
 mod report_file;
 mod sarif;
 pub(super) mod save;

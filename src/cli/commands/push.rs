@@ -61,6 +61,7 @@ pub(crate) fn run(
             annotations: Annotation::of_index(&annotations),
             by_digest: false,
             guarded_names,
+            ignores_immutable_tags: false,
             trusts_tag: false,
             split: None,
             keeps_special: false,

@@ -66,6 +66,7 @@ pub(crate) fn save(
         annotations: Vec::new(),
         by_digest: false,
         guarded_names: Vec::new(),
+        ignores_immutable_tags: false,
         trusts_tag: false,
         split: None,
         keeps_special: false,

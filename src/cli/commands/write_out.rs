@@ -99,6 +99,7 @@ impl OutputWriter<'_> {
             by_digest: output.by_digest,
             // The index may have changed since the check before the first step.
             guarded_names: self.options.guarded_names.clone(),
+            ignores_immutable_tags: self.outputs.ignores_immutable_tags,
             trusts_tag: true,
             split: output.split,
             keeps_special: self.outputs.keeps_special,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::cli::args::bucket_options;
 use crate::cli::args::build::BuildArgs;
+use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::context::IgnoreRules;
@@ -16,8 +18,10 @@ use crate::oci::{Digest, Reference};
 use crate::pathio::inside::FileInside;
 use crate::pathio::{self, PathError};
 use crate::plan::{
-    ImageLocation, LayoutLocation, NamedContext, NamedContexts, Remote, parse_remote, redacted,
+    ImageLocation, LayoutLocation, NamedContext, NamedContexts, Remote, parse_remote,
+    parse_repository, redacted,
 };
+use crate::registry::BucketOptions;
 
 use super::dockerfile::{self, LocatedDockerfile};
 use super::fetched::{dockerfile_in, lock_in};
@@ -36,6 +40,10 @@ pub(crate) enum ContextArg {
     Directory(PathBuf),
     /// A URL or repository.
     Remote(Remote),
+    /// An archive on this machine.
+    Archive(PathBuf),
+    /// An archive in a bucket: `BUCKET/KEY`.
+    Object(String),
     /// Standard input: an archive, or a Dockerfile without context.
     Stdin,
     /// No context, since nothing is built.
@@ -73,12 +81,29 @@ impl ContextArg {
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
-            Self::Remote(_) | Self::Stdin | Self::Nothing => None,
+            Self::Archive(_) | Self::Object(_) | Self::Remote(_) => None,
+            Self::Stdin | Self::Nothing => None,
         }
     }
 
     /// Reads the argument. Fetches nothing.
     pub(crate) fn new(args: &BuildArgs) -> Result<Self> {
+        let asked = Self::read(args)?;
+        if args.podman.ignorefile.is_some() && asked.directory().is_none() {
+            let text = "--ignorefile needs a context that is a directory of this machine";
+            return Err(usage(text));
+        }
+        let Some(directory) = &args.context_subdir else { return Ok(asked) };
+        let instead = match &asked {
+            Self::Directory(path) => path.join(directory).display().to_string(),
+            Self::Remote(Remote::Git(_)) => format!("URL#REF:{directory}"),
+            Self::Remote(Remote::Url(_)) | Self::Archive(_) | Self::Object(_) => return Ok(asked),
+            Self::Stdin | Self::Nothing => return Ok(asked),
+        };
+        Err(usage(format!("--context-subdir is for archives: give the context {instead}")))
+    }
+
+    fn read(args: &BuildArgs) -> Result<Self> {
         if args.context == "-" {
             if dockerfile::is_stdin(args) {
                 let text = "standard input cannot be both the context and the Dockerfile";
@@ -90,6 +115,15 @@ impl ContextArg {
         let Some(context) = args.context.to_str().filter(|text| !Path::new(text).is_dir()) else {
             return directory(&args.context).map(Self::Directory);
         };
+        if let Some(file) = context.strip_prefix("tar://") {
+            return Ok(Self::Archive(file.into()));
+        }
+        if let Some(object) = context.strip_prefix("s3://") {
+            return Ok(Self::Object(object.to_owned()));
+        }
+        if not_found::is_archive(context) && Path::new(context).is_file() {
+            return Ok(Self::Archive(context.into()));
+        }
         let Some(mut remote) = remote(context)? else {
             return directory(&args.context).map(Self::Directory);
         };
@@ -107,7 +141,7 @@ impl ContextArg {
         self,
         args: &BuildArgs,
         services: &Services<'_>,
-        now_s: i64,
+        environment: &Environment,
     ) -> Result<Input> {
         let fetched = match self {
             Self::Directory(path) => {
@@ -118,14 +152,33 @@ impl ContextArg {
             Self::Remote(remote) => {
                 let text = format!("fetching the context {}", redacted(&args.shown_context()));
                 (services.events)(Event::Note { text });
-                executor::fetch_context(services, &remote, now_s)
+                executor::fetch_context(services, &remote, environment.now_s)
+            }
+            Self::Archive(path) => services.cancel.end_at_once_during(|| {
+                let mut file =
+                    pathio::open(&path).map_err(|error| usage(executor::chain(&error)))?;
+                let shown = path.display().to_string();
+                Ok(executor::context_of_stream(services, &mut file, &shown))
+            })?,
+            Self::Object(address) => {
+                (services.events)(Event::Note {
+                    text: format!("fetching the context s3://{address}"),
+                });
+                let (bucket, key) = object(&address, services, environment)?;
+                executor::context_of_object(services, &bucket, &key)
             }
             Self::Stdin => services.cancel.end_at_once_during(|| {
                 let mut stdin = std::io::stdin().lock();
                 executor::context_of_stream(services, &mut stdin, "standard input")
             }),
         };
-        let fetched = fetched.map_err(|error| fetch_error(&error))?;
+        let mut fetched = fetched.map_err(|error| fetch_error(&error))?;
+        if let Some(directory) = &args.context_subdir
+            && !fetched.enter(directory)
+        {
+            let text = format!("--context-subdir {directory}: the archive has no such directory");
+            return Err(usage(text));
+        }
         let path = fetched.path().to_owned();
         let from_stdin = args.context == "-";
         if from_stdin && fetched.single_file().is_some() && args.file.is_some() {
@@ -169,12 +222,30 @@ impl Input {
     }
 }
 
+/// Returns the bucket and key of an address without `s3://`.
+fn object(
+    address: &str,
+    services: &Services<'_>,
+    environment: &Environment,
+) -> Result<(BucketOptions, String)> {
+    let variable = |name: &str| environment.get(name).map(str::to_owned);
+    let find_keys = || services.registry.aws_keys().map_err(|error| error.to_string());
+    bucket_options::object(address, &variable, &find_keys)
+        .map_err(|why| usage(format!("s3://{address}: {why}")))
+}
+
 fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 /// Returns the URL or repository that the text names, if any.
 fn remote(text: &str) -> Result<Option<Remote>> {
+    let forced = text.strip_prefix("git+");
+    if let Some(address) = forced.filter(|rest| rest.starts_with("http")) {
+        let source = parse_repository(address);
+        let source = source.map_err(|error| usage(format!("{}: {error}", redacted(text))))?;
+        return Ok(Some(Remote::Git(source)));
+    }
     // As in docker, a repository unless a directory has this name.
     let https = text.starts_with("github.com/").then(|| match text.split_once(['#', '?']) {
         Some((address, _)) => full_github(text, address),
@@ -200,7 +271,10 @@ fn fetch_error(error: &BuildError) -> CliError {
 /// Reads the Dockerfile and the ignore file of a context that is a directory.
 pub(crate) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let LocatedDockerfile { source: dockerfile, file } = dockerfile::find(args, &path)?;
-    let ignore = dockerfile::ignore_rules(Some(&file), &path)?;
+    let ignore = match &args.podman.ignorefile {
+        Some(given) => dockerfile::given_ignore_rules(given)?,
+        None => dockerfile::ignore_rules(Some(&file), &path)?,
+    };
     let context = ContextSource { path, ignore, lasting: true, tree: None };
     let lock = DefaultLockFile::Here(file.sibling(lockfile::NAME));
     let path = file.shown().to_owned();

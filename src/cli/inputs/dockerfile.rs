@@ -21,6 +21,11 @@ type Result<T> = std::result::Result<T, CliError>;
 
 /// Maximum length of a Dockerfile or an ignore file.
 pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Names of a Dockerfile that is not called so: that of older versions of docker, and podman's.
+pub(crate) const OTHER_NAMES: [&str; 2] = ["dockerfile", "Containerfile"];
+/// Names of ignore files, and ends of their names beside a Dockerfile.
+const IGNORE_FILES: [&str; 2] = [".dockerignore", ".containerignore"];
+
 /// A Dockerfile of this machine.
 #[derive(Debug)]
 pub(crate) struct LocatedDockerfile {
@@ -117,14 +122,7 @@ pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<LocatedDockerfile
     };
     let (place, bytes) = match place.read(MAX_FILE_BYTES) {
         Err(absent) if args.file.is_none() && absent.kind() == std::io::ErrorKind::NotFound => {
-            let lower = usual("dockerfile");
-            // If both are missing, the error names the usual one.
-            let bytes = lower.read(MAX_FILE_BYTES).map_err(|other| {
-                let is_absent = other.kind() == std::io::ErrorKind::NotFound;
-                let usual = || PathError::new("open", context.join("Dockerfile"), other.kind());
-                if is_absent { usual() } else { other }
-            });
-            (FileLocation::Inside(lower), bytes)
+            other_name(context, &usual)
         }
         bytes => (place, bytes),
     };
@@ -135,6 +133,24 @@ pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<LocatedDockerfile
     let shown = file.shown().file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
     let source = SourceFile::new(shown, String::from_utf8_lossy(&bytes));
     Ok(LocatedDockerfile { source, file })
+}
+
+/// Reads the Dockerfile under its other names.
+fn other_name(
+    context: &Path,
+    usual: &dyn Fn(&str) -> FileInside,
+) -> (FileLocation, std::result::Result<Vec<u8>, PathError>) {
+    let is_absent = |error: &PathError| error.kind() == std::io::ErrorKind::NotFound;
+    for name in OTHER_NAMES {
+        let file = usual(name);
+        match file.read(MAX_FILE_BYTES) {
+            Err(error) if is_absent(&error) => {}
+            bytes => return (FileLocation::Inside(file), bytes),
+        }
+    }
+    // If all are missing, the error names the usual one.
+    let error = PathError::new("open", context.join("Dockerfile"), std::io::ErrorKind::NotFound);
+    (FileLocation::Inside(usual("Dockerfile")), Err(error))
 }
 
 /// Returns whether the Dockerfile is read from standard input.
@@ -152,20 +168,26 @@ pub(crate) fn of_stdin() -> Result<SourceFile> {
     Ok(SourceFile::new("Dockerfile", String::from_utf8_lossy(&bytes)))
 }
 
+/// Reads the ignore file that the command line names (`--ignorefile`).
+pub(crate) fn given_ignore_rules(path: &Path) -> Result<IgnoreRules> {
+    let bytes = read_given(path, MAX_FILE_BYTES)
+        .map_err(|error| CliError::from_error(&error, Exit::Usage))?;
+    parsed_ignore_rules(&bytes, path)
+}
+
+fn parsed_ignore_rules(bytes: &[u8], shown: &Path) -> Result<IgnoreRules> {
+    parse_ignore(&String::from_utf8_lossy(bytes))
+        .map_err(|error| CliError::new(format!("error: {}: {error}", shown.display()), Exit::Build))
+}
+
 /// Reads the ignore file: that of the Dockerfile, such as `Dockerfile.dockerignore`, or else that of
-/// the context.
+/// the context. Docker's names come before podman's.
 pub(crate) fn ignore_rules(dockerfile: Option<&FileInside>, context: &Path) -> Result<IgnoreRules> {
-    const NAME: &str = ".dockerignore";
-    let own = dockerfile.map(|file| file.with_suffix(NAME));
-    let common = FileInside::new(context, NAME, context.join(NAME));
-    for file in own.into_iter().chain([common]) {
+    let own = dockerfile.into_iter().flat_map(|file| IGNORE_FILES.map(|end| file.with_suffix(end)));
+    let common = IGNORE_FILES.map(|name| FileInside::new(context, name, context.join(name)));
+    for file in own.chain(common) {
         match file.read(MAX_FILE_BYTES) {
-            Ok(bytes) => {
-                return parse_ignore(&String::from_utf8_lossy(&bytes)).map_err(|error| {
-                    let text = format!("error: {}: {error}", file.shown().display());
-                    CliError::new(text, Exit::Build)
-                });
-            }
+            Ok(bytes) => return parsed_ignore_rules(&bytes, file.shown()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(CliError::from_error(&error, Exit::Build)),
         }

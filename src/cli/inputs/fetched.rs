@@ -11,7 +11,7 @@ use crate::diag::SourceFile;
 use crate::executor::FetchedContext;
 use crate::pathio::{self, PathError};
 
-use super::dockerfile::MAX_FILE_BYTES;
+use super::dockerfile::{MAX_FILE_BYTES, OTHER_NAMES};
 use super::{lockfile, not_found};
 
 type Result<T> = std::result::Result<T, CliError>;
@@ -24,7 +24,7 @@ pub(crate) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Resul
     let names: Vec<String> = match (&args.file, fetched.single_file()) {
         (Some(file), _) => vec![file.to_string_lossy().into_owned()],
         (None, Some(name)) => vec![name.to_owned()],
-        (None, None) => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
+        (None, None) => ["Dockerfile"].into_iter().chain(OTHER_NAMES).map(str::to_owned).collect(),
     };
     for name in &names {
         let Some(bytes) = file_in(fetched, name)? else { continue };

@@ -81,11 +81,14 @@ fn instead_of_file(path: &Path) -> Option<String> {
         let directory = directory.unwrap_or(Path::new(".")).display();
         return Some(format!("pass a Dockerfile with -f: `rbuild -f {shown} {directory}`"));
     }
-    let archives = [".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"];
-    archives
-        .iter()
-        .any(|end| name.ends_with(end))
-        .then(|| format!("pass an archive on standard input: `rbuild - < {shown}`"))
+    is_archive(&name).then(|| format!("`rbuild tar://{shown}` reads an archive"))
+}
+
+/// Returns whether the name is that of an archive, which may be a context.
+pub(crate) fn is_archive(name: &str) -> bool {
+    const ENDS: [&str; 7] =
+        [".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2", ".tar.bzip2"];
+    ENDS.iter().any(|end| name.to_lowercase().ends_with(end))
 }
 
 /// Returns the sibling directory with the most similar name.

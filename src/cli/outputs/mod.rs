@@ -6,6 +6,7 @@ pub(super) mod output;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
+use crate::cli::args::check::ImageFormat;
 use crate::cli::args::compression::CompressionArgs;
 use crate::cli::args::outputs::{EngineChoice, OutputArgs, PushTime};
 use crate::executor::LayerUpload;
@@ -31,6 +32,10 @@ pub(super) struct Outputs {
     pub(super) replaces_index: bool,
     /// True if layers are sent to registries only after the last step.
     pub(super) sends_late: bool,
+    /// True if the right to push is checked before the build.
+    pub(super) checks_push: bool,
+    /// True if a tag that the registry does not replace is only a warning.
+    pub(super) ignores_immutable_tags: bool,
 }
 
 /// Parses the options about outputs.
@@ -41,6 +46,7 @@ pub(super) fn read(
     tags: &[String],
     platforms: &[Platform],
     is_index: bool,
+    format: Option<ImageFormat>,
 ) -> Result<Outputs, String> {
     let mut all = Vec::with_capacity(args.output.len() + 2);
     for text in &args.output {
@@ -54,9 +60,16 @@ pub(super) fn read(
             images.for_each(|one| one.kind = OutputKind::Registry);
         }
     }
+    let is_docker = format == Some(ImageFormat::Docker);
+    let is_docker_push = is_docker && args.pushes();
+    if is_docker && !is_docker_push && args.load.is_none() && !all.iter().any(has_types) {
+        let text = "--format docker has no effect: no output has media types; add --push or -o type=…,dest=…";
+        return Err(text.to_owned());
+    }
     if args.load.is_some() && !all.iter().any(|one| one.kind == OutputKind::Engine) {
         all.push(output::parse("type=docker", &args.compression)?);
     }
+    all.iter_mut().for_each(|one| one.docker_media_types |= is_docker);
     let mut annotations = Vec::new();
     for text in &args.annotation {
         annotations.extend(Annotation::parse(text).map_err(|error| error.to_string())?);
@@ -73,6 +86,8 @@ pub(super) fn read(
         keeps_special: false,
         replaces_index: args.replace_index,
         sends_late: args.push == Some(PushTime::Late),
+        checks_push: args.check_push,
+        ignores_immutable_tags: args.push_ignore_immutable_tag_errors,
     };
     outputs.check_names(tags)?;
     outputs.check_kinds(&args.compression, platforms.len())?;
@@ -80,13 +95,28 @@ pub(super) fn read(
     Ok(outputs)
 }
 
+/// Returns whether the output has documents with media types.
+fn has_types(output: &Output) -> bool {
+    output.kind.has_documents() && output.kind != OutputKind::Store
+}
+
 impl Outputs {
     /// Returns no outputs and no names.
     pub(super) fn none() -> Self {
         let (all, tags, annotations) = (Vec::new(), Vec::new(), Vec::new());
         let (keeps_special, replaces_index, sends_late) = (false, false, false);
-        let (engine, place) = (EngineChoice::Any, None);
-        Self { all, tags, annotations, engine, place, keeps_special, replaces_index, sends_late }
+        Self {
+            all,
+            tags,
+            annotations,
+            engine: EngineChoice::Any,
+            place: None,
+            keeps_special,
+            replaces_index,
+            sends_late,
+            checks_push: false,
+            ignores_immutable_tags: false,
+        }
     }
 
     /// Returns the directory of an output that removes other files, if there is one.
@@ -121,6 +151,18 @@ impl Outputs {
     /// `--replace-index`.
     pub(super) fn guarded_names(&self) -> Vec<Reference> {
         if self.replaces_index { Vec::new() } else { self.pushed_names() }
+    }
+
+    /// Returns a name of each repository for which the right to push is checked before the build.
+    pub(super) fn checked_names(&self) -> Vec<Reference> {
+        let mut names: Vec<Reference> = Vec::new();
+        let pushes = self.all.iter().filter(|one| one.kind == OutputKind::Registry);
+        for name in pushes.filter(|_| self.checks_push).flat_map(|one| self.names_of(one)) {
+            if !names.iter().any(|known| known.name() == name.name()) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// Returns the names that a push sets in registries.
@@ -210,13 +252,21 @@ impl Outputs {
     }
 
     fn check_kinds(&self, compression: &CompressionArgs, n_platforms: usize) -> Result<(), String> {
-        let is_packed = |one: &Output| one.kind.has_documents() && one.kind != OutputKind::Store;
-        if compression.is_given() && !self.all.iter().any(is_packed) {
+        if compression.is_given() && !self.all.iter().any(has_types) {
             let text = "--compression has no effect: no output has compressed layers; add --push or -o type=…,dest=…";
             return Err(text.to_owned());
         }
         let docker =
             |one: &Output| matches!(one.kind, OutputKind::DockerArchive(_) | OutputKind::Engine);
+        let pushes = self.all.iter().any(|one| one.kind == OutputKind::Registry);
+        for (is_given, name) in [
+            (self.checks_push, "--check-push"),
+            (self.ignores_immutable_tags, "--push-ignore-immutable-tag-errors"),
+        ] {
+            if is_given && !pushes {
+                return Err(format!("{name} is for pushes: add --push or -o type=registry"));
+            }
+        }
         if self.replaces_index && self.pushed_names().is_empty() {
             return Err("--replace-index is for pushes: add --push or -o type=registry".to_owned());
         }
@@ -316,7 +366,7 @@ mod tests {
         if platforms.is_empty() {
             platforms.push("linux/amd64".parse().unwrap());
         }
-        read(&line.args, &line.tag, &platforms, false)
+        read(&line.args, &line.tag, &platforms, false, None)
     }
 
     #[test]

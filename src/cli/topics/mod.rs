@@ -39,13 +39,14 @@ macro_rules! topics {
 }
 
 /// All pages; `tests/suite/topics.rs` compares them with the files of `docs/`.
-const TOPICS: [Topic; 12] = topics![
+const TOPICS: [Topic; 13] = topics![
     "bake",
     "caches",
     "ci",
     "cli",
     "debugging",
     "docker",
+    "kaniko",
     "outputs",
     "progress-json",
     "registries",

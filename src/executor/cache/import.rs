@@ -32,6 +32,8 @@ type Result<T> = std::result::Result<T, BuildError>;
 pub(in crate::executor) struct KnownCaches {
     /// Locations as records name them.
     pub(in crate::executor) places: BTreeSet<String>,
+    /// Time before which steps of a location are not used, in seconds since 1970.
+    pub(in crate::executor) made_since_s: BTreeMap<String, i64>,
     /// What the caches claim about layers. The first claim about a layer counts.
     pub(in crate::executor) layers: BTreeMap<DiffId, LayerRecord>,
     /// Listings that the caches have. The first of a layer counts.
@@ -167,6 +169,8 @@ fn record(
             imported.documents.insert(digest, document);
         }
     }
+    let since_s = cache.made_since_s.map(|since_s| (place.clone(), since_s));
+    imported.known.made_since_s.extend(since_s);
     imported.known.places.insert(place);
     Ok(())
 }

@@ -33,6 +33,8 @@ pub struct CacheFrom {
     pub place: CacheLocation,
     /// True if its directories of `RUN --mount=type=cache` are used, too.
     pub mounts: bool,
+    /// Steps that were executed before this time are not used, seconds since 1970.
+    pub made_since_s: Option<i64>,
     /// True if a cache that cannot be read is only a warning.
     pub ignore_error: bool,
 }

@@ -209,6 +209,10 @@ impl<'a> StepCache<'a> {
         if !hit.origin.is_within(&known.places) {
             return Ok(None);
         }
+        let mut limits = known.made_since_s.iter();
+        if limits.any(|(place, since_s)| hit.created_s < *since_s && hit.origin.names(place)) {
+            return Ok(None);
+        }
         let own = self.services.store.layer(hit.layer).map_err(BuildError::from)?;
         // A cache's claim about a layer counts until the layer has been read.
         let claimed = || (!hit.origin.is_own()).then(|| known.layers.get(&hit.layer)).flatten();

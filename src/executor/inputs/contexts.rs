@@ -13,7 +13,9 @@ use crate::store::unpack::{self, UnpackOptions, Whiteouts};
 use crate::store::{Store, WorkDirectory};
 use crate::tree::{FileOrigin, Tree, TreePath};
 
-use crate::executor::{Failure, FetchError, Services};
+use crate::executor::{DownloadError, Failure, FetchError, Services};
+use crate::limits::MAX_DOWNLOAD_BYTES;
+use crate::registry::{Bucket, BucketOptions, Download, RegistryError};
 
 use super::fetched::{Checkout, FetchedInputs};
 
@@ -69,6 +71,23 @@ impl FetchedContext {
         self.tree.as_ref()
     }
 
+    /// Makes `directory` of an archive the whole context. Returns false if it is not a directory there; links
+    /// are not followed.
+    #[must_use]
+    pub fn enter(&mut self, directory: &str) -> bool {
+        let below = TreePath::clean(directory.as_bytes());
+        if TreePath::climbs(directory.as_bytes()) {
+            return false;
+        }
+        let is_there = self.tree.as_ref().is_some_and(|tree| tree.dir(&below).is_some());
+        if is_there && !below.is_root() {
+            self.path = self.path.join(below.as_path());
+            // The listing has other paths. Its owners are those of the sender, and become root's.
+            self.tree = None;
+        }
+        is_there
+    }
+
     /// Returns the time of the commit, in seconds since 1970.
     #[must_use]
     pub const fn commit_s(&self) -> Option<i64> {
@@ -110,6 +129,41 @@ pub fn context_of_stream(
         unpack_file(services.store, &|| pathio::open(&path), shown, CONTEXT_DIRECTORY)
     };
     keep().map_err(|error| Failure::new(error.at(None)))
+}
+
+/// Reads a context from an object of a bucket: a tar in any compression, or else a single file.
+///
+/// # Errors
+/// [`BuildError::Fetch`](crate::executor::BuildError::Fetch) if it cannot be downloaded, or is not a valid
+/// archive; an error of the store.
+pub fn context_of_object(
+    services: &Services<'_>,
+    bucket: &BucketOptions,
+    key: &str,
+) -> std::result::Result<FetchedContext, Failure> {
+    let shown = format!("s3://{}/{key}", bucket.name);
+    let failed = |source: RegistryError| {
+        let (shown, source) = (shown.clone(), Box::new(source));
+        FetchError::Download(DownloadError::Fetch { shown, source })
+    };
+    let fetch = || -> Result<FetchedContext> {
+        let url = Bucket::new(bucket).and_then(|bucket| bucket.download_address(key));
+        let url = url.map_err(failed)?;
+        let work = services.store.work_directory()?;
+        let path = work.path().join("object");
+        let object = Download {
+            url: &url,
+            shown: &shown,
+            authorization: None,
+            etag: None,
+            max_bytes: MAX_DOWNLOAD_BYTES,
+        };
+        let mut create = |_length| pathio::create(&path).map_err(io::Error::other);
+        let is_wanted = || !services.cancel.is_set();
+        object.run::<File>(services.registry, &mut create, &is_wanted).map_err(failed)?;
+        unpack_file(services.store, &|| pathio::open(&path), &shown, CONTEXT_DIRECTORY)
+    };
+    fetch().map_err(|error| Failure::new(error.at(None)))
 }
 
 /// Fetches a context; `number` identifies the directory of its files in the build.

@@ -82,6 +82,8 @@ fn fetch_one(
         | ExportError::Io(_)
         | ExportError::Archive(_)
         | ExportError::Registry { .. }
+        | ExportError::ImmutableTag { .. }
+        | ExportError::NotABase { .. }
         | ExportError::Remote { .. }
         | ExportError::Join { .. }
         | ExportError::Dropped { .. }

@@ -10,6 +10,7 @@ use crate::store::Store;
 
 use super::image::{ResolvedImage, base_image, checked, from_registry, from_store};
 use super::layout;
+use crate::executor::Pull;
 use crate::executor::{BuildError, BuildOptions, Event, Outcome, Services};
 
 type Result<T> = std::result::Result<T, BuildError>;
@@ -71,8 +72,19 @@ impl ImageQuery<'_> {
     fn resolve_current(&self) -> Result<ResolvedImage> {
         let services = self.services;
         let for_others = services.locked.is_for_others() && !services.registry.is_offline();
-        if !self.options.pull && !for_others {
-            return self.in_store()?.map_or_else(|| self.in_registry(None), Ok);
+        match self.options.pull {
+            Pull::Never => return self.in_store()?.ok_or_else(|| self.not_pulled()),
+            Pull::Missing if !for_others => {
+                return self.in_store()?.map_or_else(|| self.in_registry(None), Ok);
+            }
+            Pull::Newer => {
+                let found = self.in_registry(None);
+                return match found {
+                    Err(error @ BuildError::Image { .. }) => self.in_store()?.ok_or(error),
+                    found => found,
+                };
+            }
+            Pull::Missing | Pull::Always => {}
         }
         match self.in_registry(None) {
             Err(error) if for_others => {
@@ -97,7 +109,7 @@ impl ImageQuery<'_> {
         if is_only_here && let Some(here) = self.in_store()? {
             return Ok(here);
         }
-        if self.options.pull {
+        if matches!(self.options.pull, Pull::Always | Pull::Newer) {
             let now = self.in_registry(None)?;
             if now.digest != want && locked.is_strict() {
                 return Ok(now);
@@ -136,6 +148,14 @@ impl ImageQuery<'_> {
     /// Returns the image of a tag in the store, or of an earlier answer of the registry.
     fn in_store(&self) -> Result<Option<ResolvedImage>> {
         in_store(self.services.store, &self.request.name, &self.request.platform)
+    }
+
+    /// Makes the error for an image that `--pull=never` forbids to pull.
+    fn not_pulled(&self) -> BuildError {
+        let (name, platform) = (&self.request.name, &self.request.platform);
+        let reason =
+            format!("it is not in the store for {platform}, and --pull=never forbids to pull it");
+        BuildError::BadImage { span: self.span, name: name.familiar(), reason }
     }
 
     fn in_registry(&self, at: Option<Digest>) -> Result<ResolvedImage> {

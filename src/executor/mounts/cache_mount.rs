@@ -86,6 +86,7 @@ impl StepCaches {
             RunMountKind::Cache { source, from: None, .. } => source.as_str(),
             RunMountKind::Bind { .. }
             | RunMountKind::Cache { .. }
+            | RunMountKind::Host(_)
             | RunMountKind::Tmpfs { .. }
             | RunMountKind::Secret { .. }
             | RunMountKind::Ssh { .. } => "/",

@@ -47,6 +47,7 @@ impl MountInputs {
                 SelectedFiles::find(state, from, source, mount.span).map(Some)
             }
             RunMountKind::Cache { from: None, .. }
+            | RunMountKind::Host(_)
             | RunMountKind::Tmpfs { .. }
             | RunMountKind::Secret { .. }
             | RunMountKind::Ssh { .. } => Ok(None),

@@ -4,11 +4,13 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, Uid, memfd_create};
+use rustix::fs::{FileType, Gid, MemfdFlags, Mode, OFlags, Uid, memfd_create};
 
 use crate::diag::{Diagnostic, codes};
 use crate::pathio::{Context as _, PathError, ids};
-use crate::plan::{CopyFrom, MountAccess, RunMount, RunMountKind, RunOperation};
+use crate::plan::{
+    CopyFrom, MountAccess, RunMount, RunMountKind, RunOperation, Volume, VolumeAccess,
+};
 use crate::sandbox::{self, FileAccess, FileId, Isolation, Mount, MountSource, Rootfs};
 use crate::store::{LowerDirectory, WorkDirectory};
 use crate::tree::TreePath;
@@ -104,6 +106,7 @@ impl StepMounts {
     fn add(&mut self, at: usize, with: MountArguments<'_>, points: &mut MountPoints) -> Result<()> {
         let RunMount { target, read_only, .. } = with.mount;
         let made = match &with.mount.kind {
+            RunMountKind::Host(volume) => Some(self.host(with, volume)?),
             RunMountKind::Bind { .. } => Some(self.bind(with)?),
             RunMountKind::Cache { .. } => Some(self.cache(at, with)?),
             RunMountKind::Tmpfs { bytes } => {
@@ -183,6 +186,45 @@ impl StepMounts {
         let source =
             MountSource::Inside { mount: Arc::clone(&mount), path: path.as_path().to_owned() };
         Ok((source, selected.is_directory(), MountedFiles::Directory { root: mount, path }))
+    }
+
+    /// Mounts a file or directory of the host, or an overlay over a directory of it.
+    fn host(
+        &mut self,
+        with: MountArguments<'_>,
+        volume: &Volume,
+    ) -> Result<(MountSource, bool, MountedFiles)> {
+        let source = volume.source.as_path();
+        let opened = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let opened = opened.context("mount the volume", source)?;
+        let about = rustix::fs::fstat(&opened).context("mount the volume", source)?;
+        let is_directory = FileType::from_raw_mode(about.st_mode) == FileType::Directory;
+        if volume.access != VolumeAccess::Discarding {
+            let directory = Arc::new(opened);
+            let files = match is_directory {
+                true => {
+                    MountedFiles::Directory { root: Arc::clone(&directory), path: TreePath::root() }
+                }
+                false => MountedFiles::Sandbox,
+            };
+            return Ok((MountSource::Path { directory }, is_directory, files));
+        }
+        if !is_directory || with.state.root_kind() != RootKind::Overlay {
+            let why = "an overlay (`:O`) needs a directory, and a store that can hold overlays";
+            let error = std::io::Error::new(std::io::ErrorKind::Unsupported, why);
+            return Err(PathError::new("mount the volume", source, error).into());
+        }
+        let n = self.mounts.len();
+        let work = self.work(with.state)?;
+        let upper = work.directory(&format!("{n}-upper"))?;
+        let scratch = work.directory(&format!("{n}-work"))?;
+        let span = with.mount.span;
+        let overlay = Rootfs::overlay(&[opened.as_fd()], upper.as_fd(), scratch.as_fd())
+            .map_err(|source| BuildError::Sandbox { span, source })?;
+        let (mount, path) = (Arc::new(overlay.into_mount()), TreePath::root());
+        let source =
+            MountSource::Inside { mount: Arc::clone(&mount), path: path.as_path().to_owned() };
+        Ok((source, true, MountedFiles::Directory { root: mount, path }))
     }
 
     /// Copies the files into a directory for this step.

@@ -5,10 +5,11 @@ use crate::oci::{
     LayerCompression, Manifest, MediaType, Platform, RootFs, annotations_for, pretty,
 };
 use crate::plan::Base;
-use crate::store::{StepRecord, Store};
+use crate::store::{StepRecord, Store, StoredLayer};
 
 use crate::executor::cache::document::CONFIG_MEMBER;
 use crate::executor::cache::export;
+use crate::executor::schedule::squash;
 use crate::executor::state::BuildState;
 use crate::executor::state::stage_result::{StageLayer, StageResult};
 use crate::executor::{BuildError, BuiltImage, BuiltLayer, CacheLocation, Failure};
@@ -28,13 +29,8 @@ pub(in crate::executor) struct AssembledImage {
     pub(in crate::executor) stage: usize,
     /// The image and its layers.
     pub(in crate::executor) built: BuiltImage,
-}
-
-impl AssembledImage {
-    /// Returns the layers, base first.
-    pub(in crate::executor) fn layers(&self) -> impl Iterator<Item = DiffId> {
-        self.built.layers.iter().map(|layer| layer.diff_id)
-    }
+    /// The layers of the stage, base first: those of the image, unless it is squashed.
+    pub(in crate::executor) layers: Vec<DiffId>,
 }
 
 /// Writes config and manifest of the image for `platform` that a stage ends with.
@@ -49,7 +45,17 @@ pub(in crate::executor) fn image(
     let n_base = config.rootfs.diff_ids.len();
     config.history = base_history(&config, n_base);
     append_history(state, &mut config, stage)?;
-    config.rootfs = RootFs { diff_ids: stage.stack.diff_ids()?, ..RootFs::default() };
+    let stage_layers = stage.stack.diff_ids()?;
+    let mut layers = base_layers(state, stage)?;
+    let squashed = squash::squashed(state, stage, layers.len())?;
+    let mut diff_ids = stage_layers.clone();
+    if let Some(squashed) = &squashed {
+        diff_ids.truncate(squashed.n_kept);
+        diff_ids.extend(squashed.layer.as_ref().map(|layer| layer.diff_id));
+        let created = config.history.iter().rev().find_map(|entry| entry.created.clone());
+        squash::squash_history(&mut config.history, squashed, created);
+    }
+    config.rootfs = RootFs { diff_ids, ..RootFs::default() };
     config.created = match state.options.epoch_s {
         Some(epoch_s) => Some(rfc3339(epoch_s)),
         None => config.history.iter().rev().find_map(|entry| entry.created.clone()),
@@ -62,13 +68,26 @@ pub(in crate::executor) fn image(
     }
     let config_bytes = config.to_json();
     let config_digest = store.put_blob(&config_bytes).map_err(BuildError::from)?;
-    let mut layers = base_layers(state, stage)?;
-    for layer in stage.stack.layers()?.into_iter().skip(layers.len()) {
+    let plain = |layer: &StoredLayer| {
         let media_type = MediaType::OciLayer(LayerCompression::None);
-        layers.push(Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes));
+        Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes)
+    };
+    let own = stage.stack.layers()?.into_iter().skip(layers.len());
+    layers.extend(own.map(|layer| plain(&layer)));
+    let mut built_layers = built_layers(state, stage, &layers)?;
+    if let Some(squashed) = squashed {
+        let made_by = built_layers.last().and_then(|layer| layer.made_by.clone());
+        layers.truncate(squashed.n_kept);
+        built_layers.truncate(squashed.n_kept);
+        layers.extend(squashed.layer.iter().map(plain));
+        built_layers.extend(squashed.layer.map(|layer| BuiltLayer {
+            diff_id: layer.diff_id,
+            stored_bytes: layer.record.tar_bytes,
+            tar_bytes: Some(layer.record.tar_bytes),
+            made_by,
+        }));
     }
-    let built =
-        BuiltImage { platform: platform.clone(), layers: built_layers(state, stage, &layers)? };
+    let built = BuiltImage { platform: platform.clone(), layers: built_layers };
     let annotations = |level| annotations_for(&state.options.annotations, level, Some(platform));
     let manifest = Manifest {
         schema_version: 2,
@@ -82,7 +101,8 @@ pub(in crate::executor) fn image(
     let mut manifest = Descriptor::of(MediaType::OciManifest, &bytes);
     manifest.annotations = annotations(AnnotationLevel::ManifestDescriptor);
     manifest.platform = Some(platform.clone());
-    Ok(AssembledImage { manifest, config: config_digest, stage: stage.number, built })
+    let (config, stage) = (config_digest, stage.number);
+    Ok(AssembledImage { manifest, config, stage, built, layers: stage_layers })
 }
 
 /// Returns the layers with the facts that are known about them; `stored` has the manifest's

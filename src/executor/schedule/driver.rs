@@ -148,11 +148,13 @@ fn prepare<'scope>(scope: &'scope Scope<'scope, '_>, inputs: &'scope BuildInputs
     expect_access(services, options);
     let platforms = &options.request.platforms;
     let check = || {
+        push::check_permission(services, &options.push_checks)?;
         let patience = image::RegistryRetries::Once;
         push::check_platforms(services, &options.guarded_names, platforms, patience)
     };
     let import = || import::import(services, &options.cache_from, platforms);
-    if options.guarded_names.is_empty() && options.cache_from.is_empty() {
+    let asks_nothing = options.guarded_names.is_empty() && options.push_checks.is_empty();
+    if asks_nothing && options.cache_from.is_empty() {
         return Prepared { checked: Ok(()), imported: import(), planned: planning::plan(inputs) };
     }
     if options.jobs.get() > 1 {
@@ -195,7 +197,7 @@ fn build_images(
         noted.map_err(BuildError::from)?;
     }
     services.store.make_durable().map_err(BuildError::from)?;
-    let layers = images.iter().flat_map(AssembledImage::layers).collect();
+    let layers = images.iter().flat_map(|image| image.layers.iter().copied()).collect();
     let images = images.into_iter().map(|image| image.built).collect();
     Ok((Built { top, id, images, warnings: plan.warnings.clone() }, layers))
 }

@@ -10,3 +10,4 @@ pub(super) mod pack_ahead;
 pub(super) mod planning;
 pub(super) mod read_ahead;
 pub(super) mod retry;
+mod squash;

@@ -85,6 +85,7 @@ impl FailedStep<'_> {
             | RunMountKind::Ssh { .. }
             | RunMountKind::Bind { .. }
             | RunMountKind::Cache { .. }
+            | RunMountKind::Host(_)
             | RunMountKind::Tmpfs { .. } => None,
         });
         lack.collect()

@@ -291,10 +291,10 @@ fn mounts(
     points: &mut MountPoints,
 ) -> Result<Vec<Mount>> {
     let hosts = hosts_file(&operation.hostname, &operation.settings.hosts);
-    let resolv = state.resolv_conf();
+    let resolv = operation.settings.dns.resolv_conf(state.resolv_conf());
     let mut mounts = Vec::new();
     for (name, target, content) in
-        [("hosts", "/etc/hosts", hosts.as_bytes()), ("resolv", "/etc/resolv.conf", resolv)]
+        [("hosts", "/etc/hosts", hosts.as_bytes()), ("resolv", "/etc/resolv.conf", &resolv)]
     {
         points.ensure(root, target.as_bytes(), false)?;
         let path = work.path().join(name);

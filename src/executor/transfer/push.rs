@@ -29,17 +29,34 @@ pub fn push(
         let there = pushed.iter().find(|(other, _)| other.name() == name.name());
         let to = if options.by_digest { name.name() } else { name.to_string() };
         let result = shown(services, &to, |progress| match there {
-            Some((_, top)) => tag(services, name, top.digest).map(|()| top.clone()),
+            Some((_, top)) => tag(services, name, top).map(|()| top.clone()),
             None => {
                 let (store, registry) = (services.store, services.registry);
                 image::push_all(store, registry, images, name, &known, options, progress)
             }
         });
-        pushed.push((name, result?));
+        let top = match result.map_err(|failure| (immutable_tag(&failure), failure)) {
+            Ok(top) => top,
+            Err((Some(top), _)) if options.ignores_immutable_tags => {
+                let text = format!("{name} keeps its image: the registry does not replace the tag");
+                services.event(Event::Warning { text });
+                top
+            }
+            Err((_, failure)) => return Err(failure),
+        };
+        pushed.push((name, top));
         // The latest first: it has all layers.
         known.insert(0, name.clone());
     }
     Ok(pushed.into_iter().map(|(_, top)| top).collect())
+}
+
+/// Returns the digest that was not stored because the tag is immutable.
+fn immutable_tag(failure: &Failure) -> Option<Descriptor> {
+    match &**failure {
+        BuildError::Export(ExportError::ImmutableTag { top, .. }) => Some((**top).clone()),
+        _ => None,
+    }
 }
 
 /// Checks that a push of images for `platforms` to `names` removes no platform from an index in the
@@ -64,6 +81,24 @@ pub fn check_platforms(
         services.event(Event::Warning { text });
         // The others are usually in the same registry, and each may take as long.
         break;
+    }
+    Ok(())
+}
+
+/// Checks that a push to these repositories is permitted: opens an upload in each and cancels it.
+///
+/// # Errors
+/// [`BuildError::Export`] with the registry's refusal.
+pub(in crate::executor) fn check_permission(
+    services: &Services<'_>,
+    names: &[Reference],
+) -> Result<(), Failure> {
+    for name in names {
+        let step = services.start(format!("[internal] check the right to push to {}", name.name()));
+        let checked = services.registry.check_push(name);
+        services.finish(step, if checked.is_ok() { Outcome::Done } else { Outcome::Failed });
+        let failed = |source| ExportError::Registry { name: name.familiar(), source };
+        checked.map_err(|error| Failure::new(BuildError::Export(failed(error))))?;
     }
     Ok(())
 }
@@ -102,7 +137,7 @@ fn shown<T>(
 }
 
 /// Adds a tag to an image that is in the repository already.
-fn tag(services: &Services<'_>, name: &Reference, digest: Digest) -> Result<(), ExportError> {
-    let tagged = services.registry.push_tag(name, digest);
-    tagged.map_err(|source| ExportError::Registry { name: name.familiar(), source })
+fn tag(services: &Services<'_>, name: &Reference, top: &Descriptor) -> Result<(), ExportError> {
+    let tagged = services.registry.push_tag(name, top.digest);
+    tagged.map_err(|source| ExportError::of_push(name.familiar(), top.clone(), source))
 }

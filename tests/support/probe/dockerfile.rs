@@ -104,6 +104,8 @@ pub(crate) fn request(platform: &Platform) -> Request {
         platform_given: false,
         build_platform: platform.clone(),
         labels: Vec::new(),
+        changes: Default::default(),
+        first_base: None,
         network: Network::None,
         allow_host_network: false,
         allow_insecure: false,
