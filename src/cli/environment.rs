@@ -208,11 +208,6 @@ impl Environment {
         self.shows_colours = false;
     }
 
-    /// Sets a variable of this process alone.
-    pub(super) fn set(&mut self, name: &str, value: String) {
-        self.variables.insert(name.to_owned(), value);
-    }
-
     /// Returns the paths of `registries.toml`, the user's own first.
     pub(super) fn config_files(&self) -> Vec<PathBuf> {
         let own = self.get("XDG_CONFIG_HOME").map(PathBuf::from);

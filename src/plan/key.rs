@@ -145,6 +145,12 @@ impl OperationKey {
         for limit in &settings.ulimits {
             self.add(format!("limit {}", limit.name), format!("{}:{}", limit.soft, limit.hard));
         }
+        for name in &settings.add_caps {
+            self.add(format!("capability {name}"), "added");
+        }
+        for name in &settings.drop_caps {
+            self.add(format!("capability {name}"), "dropped");
+        }
         if let Some(bytes) = settings.shm_bytes {
             self.add("size of /dev/shm", bytes.to_string());
         }

@@ -205,6 +205,10 @@ pub struct RunSettings {
     pub ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` (`--shm-size`); `None` for the default size.
     pub shm_bytes: Option<u64>,
+    /// Capabilities besides the usual ones, as `CAP_CHOWN`, sorted (`--cap-add`).
+    pub add_caps: Vec<String>,
+    /// Usual capabilities that steps lack, sorted (`--cap-drop`).
+    pub drop_caps: Vec<String>,
     /// Directories and files of the host (`--volume`).
     pub volumes: Vec<Volume>,
     /// Name resolution (`--dns` and others).

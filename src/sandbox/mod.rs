@@ -76,8 +76,8 @@ pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, merged_directories};
 pub use run::{RunOutcome, run, run_attached};
 pub use spec::{
-    DEFAULT_SHM_BYTES, Exit, KeptMounts, Limit, Mount, MountNamespace, MountSource, Network,
-    Output, Resource, RunSpec, Streams, User,
+    CapabilityChanges, DEFAULT_SHM_BYTES, Exit, KeptMounts, Limit, Mount, MountNamespace,
+    MountSource, Network, Output, Resource, RunSpec, Streams, User,
 };
 pub use streams::AttachOptions;
 pub use sys::allocator::return_large_blocks;

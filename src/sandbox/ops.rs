@@ -391,11 +391,12 @@ fn drop_rights(spec: &RunSpec) -> Vec<SetupOp> {
 /// host by packet sockets (packet(7)). There ping(8) works where `net.ipv4.ping_group_range` allows
 /// it (icmp(7)).
 pub(super) fn bounding_set(spec: &RunSpec) -> Option<CapabilitySet> {
-    match (spec.insecure, spec.network) {
-        (true, _) => None,
-        (false, Network::None) => Some(caps::DOCKER_DEFAULT),
-        (false, Network::Host) => Some(caps::DOCKER_DEFAULT.difference(CapabilitySet::NET_RAW)),
-    }
+    let usual = match (spec.insecure, spec.network) {
+        (true, _) => return None,
+        (false, Network::None) => caps::DOCKER_DEFAULT,
+        (false, Network::Host) => caps::DOCKER_DEFAULT.difference(CapabilitySet::NET_RAW),
+    };
+    Some(spec.capabilities.applied_to(usual))
 }
 
 /// Returns the capabilities that a step starts with; `None` for all that rbuild has. Setting them
@@ -428,6 +429,7 @@ mod tests {
                 read_only: false,
             }],
             insecure: false,
+            capabilities: crate::sandbox::CapabilityChanges::NONE,
             shm_bytes: 4096,
             limits: Vec::new(),
             streams: Streams::Terminal,

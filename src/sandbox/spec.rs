@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use rustix::process::Resource;
+use rustix::thread::CapabilitySet;
 
 /// One command, and everything that it can see and use.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct RunSpec {
     /// Runs without isolation of rights (`RUN --security=insecure`): all capabilities, no seccomp
     /// filter, no masked paths, a writable `/sys`.
     pub insecure: bool,
+    /// Differences from docker's default capabilities.
+    pub capabilities: CapabilityChanges,
     /// The size of the tmpfs at `/dev/shm`, in bytes.
     pub shm_bytes: u64,
     /// Resource limits that differ from rbuild's own.
@@ -37,6 +40,40 @@ pub struct RunSpec {
     pub streams: Streams,
     /// The mount namespace to run in, and whether it outlives the command.
     pub mount_namespace: MountNamespace,
+}
+
+/// Capabilities that a command has besides docker's default ones, or lacks of them (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CapabilityChanges {
+    add: CapabilitySet,
+    drop: CapabilitySet,
+}
+
+impl CapabilityChanges {
+    /// No changes.
+    pub const NONE: Self = Self { add: CapabilitySet::empty(), drop: CapabilitySet::empty() };
+
+    /// Returns changes by name, such as `CAP_CHOWN`; `ALL` drops all. What is added and dropped is added, as
+    /// by docker. `Err` is an unknown name, or `ALL` to be added.
+    ///
+    /// # Errors
+    /// The first name that is not one of a capability.
+    pub fn of_names(add: &[String], drop: &[String]) -> Result<Self, String> {
+        let set = |names: &[String], all: Option<CapabilitySet>| {
+            names.iter().try_fold(CapabilitySet::empty(), |set, name| {
+                let short = name.strip_prefix("CAP_").unwrap_or(name);
+                let one = CapabilitySet::from_name(short);
+                let one = one.or_else(|| all.filter(|_| short == "ALL"));
+                one.map(|one| set.union(one)).ok_or_else(|| name.clone())
+            })
+        };
+        Ok(Self { add: set(add, None)?, drop: set(drop, Some(CapabilitySet::all()))? })
+    }
+
+    /// Returns `usual` with the changes.
+    pub(super) fn applied_to(self, usual: CapabilitySet) -> CapabilitySet {
+        usual.difference(self.drop).union(self.add)
+    }
 }
 
 /// The kind of a command's standard streams.

@@ -96,7 +96,8 @@ impl<'a> SupervisedChild<'a> {
         } else {
             // A process with this right leaves the root: it changes its root again, but not its working
             // directory (chroot(2)).
-            own.intersection(caps::DOCKER_DEFAULT).difference(CapabilitySet::SYS_CHROOT)
+            let wanted = spec.capabilities.applied_to(caps::DOCKER_DEFAULT);
+            own.intersection(wanted).difference(CapabilitySet::SYS_CHROOT)
         };
         Ok(Self {
             root: rootfs.as_fd(),

@@ -37,6 +37,7 @@ pub fn try_step(
         network: Network::Host,
         mounts: Vec::new(),
         insecure: false,
+        capabilities: crate::sandbox::CapabilityChanges::NONE,
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
         streams: Streams::Output,

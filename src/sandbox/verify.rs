@@ -201,6 +201,7 @@ mod tests {
             network: Network::Host,
             mounts: Vec::new(),
             insecure: false,
+            capabilities: crate::sandbox::CapabilityChanges::NONE,
             shm_bytes: 4096,
             limits: Vec::new(),
             streams: Streams::Output,

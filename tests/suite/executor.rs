@@ -10,17 +10,24 @@ use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
 use rbuild::oci::Digest;
+use rbuild::registry::Client;
 
 use crate::support::env::{Done, Env, Who};
 use crate::support::git::GitServer;
 use crate::support::proxy::tunnel_to;
-use crate::support::registry::{Answer, DockerRegistry, Scripted, client};
+use crate::support::registry::{Answer, DockerRegistry, Scripted, client, options};
 use crate::support::s3::S3Server;
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY file /\n";
 
 fn digest_of(name: &str) -> Digest {
     client().digest(&name.parse().unwrap()).unwrap()
+}
+
+/// Returns the digest in a registry of [`DockerRegistry::with_password`].
+fn private_digest_of(host: &str, name: &str) -> Digest {
+    let client = Client::with_login(options(), host, "user", "geheim").unwrap();
+    client.digest(&name.parse().unwrap()).unwrap()
 }
 
 /// An environment with a context, and a registry.
@@ -104,7 +111,7 @@ fn files_have_the_digest_and_names_of_what_was_pushed() {
         "--image-name-tag-with-digest-file",
         &tags,
         "--tar-path",
-        &file("image.tar"),
+        "image.tar",
     ];
     scene.executor(&flags).ok();
     let digest = digest_of(&name);
@@ -114,7 +121,7 @@ fn files_have_the_digest_and_names_of_what_was_pushed() {
     assert_eq!(scene.text("new/results/names"), want);
     let want = format!("{name}@{digest}\n{other}@{digest}\n");
     assert_eq!(scene.text("new/results/tags"), want);
-    assert!(scene.env.path("new/results/image.tar").is_file());
+    assert!(scene.env.path("image.tar").is_file());
 }
 
 #[test]
@@ -226,7 +233,8 @@ fn logins_of_gitlab_and_of_variables_are_used_unless_they_are_switched_off() {
     ] {
         scene.env.set(name, value);
     }
-    scene.pushed(&["-c", "context"]);
+    scene.executor(&["-c", "context", "-d", &name]).ok();
+    private_digest_of(&host, &name);
     let flags = ["-c", "context", "-d", &name, "--credential-helpers=ecr,env"];
     scene.executor(&flags).fails(3, &["refused access"]);
     // A stored login comes first.
@@ -269,7 +277,7 @@ fn login_of_ecr_is_requested_from_its_endpoint() {
     for secret in ["geheim", "verborgen", "zeichen", "dXNlcjpnZWhlaW0="] {
         assert!(!done.stderr.contains(secret), "{}", done.stderr);
     }
-    digest_of(&scene.name("app:1"));
+    private_digest_of(scene.registry.host(), &scene.name("app:1"));
     let requests = api.requests();
     let signature = requests.last().unwrap().header("authorization").unwrap_or_default();
     assert!(signature.starts_with("AWS4-HMAC-SHA256 Credential=ID/"), "{signature}");

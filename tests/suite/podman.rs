@@ -190,7 +190,7 @@ fn log_goes_to_a_file() {
     let done = env.build("FROM scratch\nRUN\n", &args);
     assert_eq!((done.code, done.stderr.as_str()), (Some(1), ""));
     let both = fs::read_to_string(env.path("log")).unwrap();
-    assert!(both.starts_with(&first) && both.contains("`RUN` needs a command"), "{both}");
+    assert!(both.starts_with(&first) && both.contains("RUN needs a command"), "{both}");
 }
 
 #[test]

@@ -44,9 +44,9 @@ fn rebased_image_has_the_layers_of_the_new_base_and_its_own() {
     let diff: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(diff["Files"], serde_json::json!([]), "{diff}");
     let rebased = inspected(&env, "app:2");
-    assert_eq!(rebased["Config"]["Cmd"], old["Config"]["Cmd"]);
+    assert_eq!(rebased["Config"]["config"]["Cmd"], old["Config"]["config"]["Cmd"]);
     // As for crane, the config stays that of the image.
-    let variables = rebased["Config"]["Env"].to_string();
+    let variables = rebased["Config"]["config"]["Env"].to_string();
     assert!(variables.contains("VERSION=old"), "{variables}");
     // Now its annotations name the base.
     push_base(&env, &base, "newest");

@@ -99,6 +99,7 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
         network: Network::Host,
         mounts: Vec::<Mount>::new(),
         insecure: false,
+        capabilities: rbuild::sandbox::CapabilityChanges::NONE,
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
         streams: Streams::Output,

@@ -19,8 +19,8 @@ use super::lock::LockOptions;
 use super::outputs::OutputArgs;
 use super::podman::{PodmanArgs, PullPolicy};
 use super::progress::Progress;
-use crate::oci::Digest;
 use super::squash::SquashArgs;
+use crate::oci::Digest;
 
 /// The options of `build`, which `lock`, `plan` and `enter` take, too.
 ///

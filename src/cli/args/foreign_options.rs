@@ -131,7 +131,7 @@ const ABSENT: &[Row] = &[
          `systemd-run --scope -p MemoryMax=2G`; --ulimit limits each process",
     ),
     (
-        &["--cap-add", "--cap-drop", "--device"],
+        &["--device"],
         "RUN has docker's default capabilities; `RUN --security=insecure` with --allow \
          security.insecure has all of them",
     ),

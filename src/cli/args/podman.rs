@@ -78,6 +78,16 @@ pub(crate) struct PodmanArgs {
         help_heading = STEPS
     )]
     pub(crate) volume: Vec<String>,
+    /// Give RUN steps a further capability
+    ///
+    /// Such as CAP_SYS_PTRACE. System calls that docker's rules forbid stay forbidden. May be repeated.
+    #[arg(long, value_name = "CAP", help_heading = STEPS)]
+    pub(crate) cap_add: Vec<String>,
+    /// Take a capability away from RUN steps, or ALL
+    ///
+    /// May be repeated.
+    #[arg(long, value_name = "CAP", help_heading = STEPS)]
+    pub(crate) cap_drop: Vec<String>,
     /// Name server of RUN steps
     ///
     /// In place of those of this machine. May be repeated.

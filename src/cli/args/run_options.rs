@@ -6,6 +6,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::executor;
 use crate::plan::{self, Dns, RunSettings, Ulimit, Volume, VolumeAccess};
+use crate::sandbox::CapabilityChanges;
 
 use super::build::{BuildArgs, NetworkArg};
 
@@ -22,13 +23,44 @@ pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
     });
     let shm_bytes = shm_bytes.transpose().map_err(usage)?;
     let volumes = args.podman.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>();
+    let (add_caps, drop_caps) = capabilities(args).map_err(usage)?;
     Ok(RunSettings {
+        add_caps,
+        drop_caps,
         hosts: hosts.map_err(usage)?,
         ulimits,
         shm_bytes,
         volumes: volumes.map_err(usage)?,
         dns: dns(args).map_err(usage)?,
     })
+}
+
+/// Reads `--cap-add` and `--cap-drop`. Names may be lower case, without `CAP_`, and in lists.
+fn capabilities(args: &BuildArgs) -> Result<(Vec<String>, Vec<String>), String> {
+    let names = |texts: &[String]| {
+        let texts = texts.iter().flat_map(|text| text.split(','));
+        let names = texts.map(|name| name.trim().to_ascii_uppercase());
+        let full = |name: String| match name.as_str() {
+            "ALL" => name,
+            other if other.starts_with("CAP_") => name,
+            other => format!("CAP_{other}"),
+        };
+        let mut names: Vec<String> = names.filter(|name| !name.is_empty()).map(full).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    let (add, drop) = (names(&args.podman.cap_add), names(&args.podman.cap_drop));
+    if add.iter().any(|name| name == "ALL") {
+        return Err("--cap-add=ALL: use `RUN --security=insecure` with --allow security.insecure"
+            .to_owned());
+    }
+    match CapabilityChanges::of_names(&add, &drop) {
+        Ok(_changes) => Ok((add, drop)),
+        Err(name) => {
+            Err(format!("--cap-add, --cap-drop: {name} is not a capability (capabilities(7))"))
+        }
+    }
 }
 
 /// Reads the options about name resolution (resolv.conf(5)).

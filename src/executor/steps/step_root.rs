@@ -11,10 +11,11 @@ use rustix::io::Errno;
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::pathio::{self, Context as _, PathError, ids};
+use crate::plan::RunSettings;
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
-    self, AttachOptions, Exit, Isolation, KeptMounts, Limit, Mount, MountNamespace, MountSource,
-    Output, Resource, Rootfs, RunSpec, SandboxError, Streams, User,
+    self, AttachOptions, CapabilityChanges, Exit, Isolation, KeptMounts, Limit, Mount,
+    MountNamespace, MountSource, Output, Resource, Rootfs, RunSpec, SandboxError, Streams, User,
 };
 use crate::store::WorkDirectory;
 use crate::tree::{Accounts, ResolvedUser};
@@ -208,11 +209,18 @@ fn spec(
         },
         mounts,
         insecure: operation.insecure,
+        capabilities: capabilities(&operation.settings),
         shm_bytes: operation.settings.shm_bytes.unwrap_or(sandbox::DEFAULT_SHM_BYTES),
         limits: limits(&operation.settings.ulimits),
         streams: Streams::Output,
         mount_namespace: MountNamespace::Own,
     }
+}
+
+/// Converts capabilities; their names were checked with the command line.
+fn capabilities(settings: &RunSettings) -> CapabilityChanges {
+    let changes = CapabilityChanges::of_names(&settings.add_caps, &settings.drop_caps);
+    changes.unwrap_or(CapabilityChanges::NONE)
 }
 
 /// Soft and hard limit on open files: systemd's defaults for services, docker among them

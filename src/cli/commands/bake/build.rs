@@ -213,7 +213,7 @@ impl Bakery<'_> {
             numbers,
             events: &emit,
         };
-        let input = ContextArg::new(args)?.load(args, &services, environment.now_s)?;
+        let input = ContextArg::new(args)?.load(args, &services, environment)?;
         let locked = LockFile::beside(&input.lock)?.inputs(args.lock.rule())?;
         let services = Services { locked: &locked, ..services };
         let outputs = self.outputs.get(at).expect("each target has its outputs");
