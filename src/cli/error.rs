@@ -76,7 +76,7 @@ impl CliError {
     }
 
     /// Marks the error of a build that ended because another one failed.
-    pub(super) fn as_consequence(self) -> Self {
+    pub(super) fn into_consequence(self) -> Self {
         Self { is_consequence: true, ..self }
     }
 

@@ -203,10 +203,13 @@ impl RegistryError {
             "The repository has enabled tag immutability",
             "cannot be overwritten because the tag is immutable",
         ];
-        let text = match self.own() {
-            Self::Denied { why, .. } => why,
-            Self::Status { message, .. } => message,
-            _ => return false,
+        let error = self.own();
+        let text = if let Self::Denied { why, .. } = error {
+            why
+        } else if let Self::Status { message, .. } = error {
+            message
+        } else {
+            return false;
         };
         TEXTS.iter().any(|part| text.contains(part))
     }

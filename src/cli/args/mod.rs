@@ -213,11 +213,14 @@ impl Command {
 
     /// Returns the registries of the images that the command line names.
     pub(super) fn named_registries(&mut self) -> Vec<String> {
-        let names: Vec<String> = match self {
-            Self::Push(push) => vec![push.name.clone()],
-            Self::Pull(pull) => vec![pull.name.clone()],
-            Self::Inspect(inspect) => vec![inspect.image.clone()],
-            other => other.build_args().map(|build| build.tag.clone()).unwrap_or_default(),
+        let names: Vec<String> = if let Self::Push(push) = self {
+            vec![push.name.clone()]
+        } else if let Self::Pull(pull) = self {
+            vec![pull.name.clone()]
+        } else if let Self::Inspect(inspect) = self {
+            vec![inspect.image.clone()]
+        } else {
+            self.build_args().map(|build| build.tag.clone()).unwrap_or_default()
         };
         let names = names.iter().filter_map(|name| name.parse::<Reference>().ok());
         let mut registries: Vec<String> = names.map(|name| name.registry().to_owned()).collect();

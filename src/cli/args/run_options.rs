@@ -107,7 +107,7 @@ fn volume(text: &str) -> Result<Volume, String> {
         return Err(bad("expected HOST:TARGET[:OPTIONS]"));
     }
     let clean = plan::clean_path(target);
-    if clean == "/" || ["/proc", "/sys", "/dev"].iter().any(|own| clean.as_str() == *own) {
+    if clean == "/" || ["/proc", "/sys", "/dev"].contains(&clean.as_str()) {
         return Err(bad("this path of the step cannot be a volume"));
     }
     let mut access = VolumeAccess::Writable;

@@ -198,10 +198,7 @@ pub(super) fn options(
         request.labels.splice(0..0, labels);
     }
     let build_args = &request.build_args;
-    let of_outputs = outputs.epoch_s();
-    let of_outputs =
-        of_outputs.map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
-    let epoch_s = epoch::epoch(of_outputs, args, build_args, &dockerfile, input)?;
+    let epoch_s = epoch::epoch(outputs.epoch_s()?, args, build_args, &dockerfile, input)?;
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;

@@ -156,5 +156,5 @@ fn cli_error_of(
     if let BuildError::Run { last_lines, .. } = error {
         return cli_error.with_last_lines(last_lines);
     }
-    if error.is_consequence() { cli_error.as_consequence() } else { cli_error }
+    if error.is_consequence() { cli_error.into_consequence() } else { cli_error }
 }

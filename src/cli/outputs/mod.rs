@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::args::check::ImageFormat;
 use crate::cli::args::compression::CompressionArgs;
 use crate::cli::args::outputs::{EngineChoice, OutputArgs, PushTime};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
 use crate::executor::LayerUpload;
 use crate::oci::{Annotation, AnnotationLevel, Platform, Reference};
 use engine::EngineLocation;
@@ -129,7 +131,7 @@ impl Outputs {
     ///
     /// # Errors
     /// If outputs differ: they share the config of the image.
-    pub(super) fn epoch_s(&self) -> Result<Option<i64>, String> {
+    pub(super) fn epoch_s(&self) -> Result<Option<i64>, CliError> {
         let mut epochs = self.all.iter().map(|output| output.epoch_s);
         let first = epochs.next().flatten();
         if epochs.any(|epoch_s| epoch_s != first) {

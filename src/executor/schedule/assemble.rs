@@ -9,7 +9,7 @@ use crate::store::{StepRecord, Store, StoredLayer};
 
 use crate::executor::cache::document::CONFIG_MEMBER;
 use crate::executor::cache::export;
-use crate::executor::schedule::squash;
+use crate::executor::schedule::squash::{self, SquashedLayers};
 use crate::executor::state::BuildState;
 use crate::executor::state::stage_result::{StageLayer, StageResult};
 use crate::executor::{BuildError, BuiltImage, BuiltLayer, CacheLocation, Failure};
@@ -46,8 +46,8 @@ pub(in crate::executor) fn image(
     config.history = base_history(&config, n_base);
     append_history(state, &mut config, stage)?;
     let stage_layers = stage.stack.diff_ids()?;
-    let mut layers = base_layers(state, stage)?;
-    let squashed = squash::squashed(state, stage, layers.len())?;
+    let base = base_layers(state, stage)?;
+    let squashed = squash::squashed(state, stage, base.len())?;
     let mut diff_ids = stage_layers.clone();
     if let Some(squashed) = &squashed {
         diff_ids.truncate(squashed.n_kept);
@@ -68,25 +68,7 @@ pub(in crate::executor) fn image(
     }
     let config_bytes = config.to_json();
     let config_digest = store.put_blob(&config_bytes).map_err(BuildError::from)?;
-    let plain = |layer: &StoredLayer| {
-        let media_type = MediaType::OciLayer(LayerCompression::None);
-        Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes)
-    };
-    let own = stage.stack.layers()?.into_iter().skip(layers.len());
-    layers.extend(own.map(|layer| plain(&layer)));
-    let mut built_layers = built_layers(state, stage, &layers)?;
-    if let Some(squashed) = squashed {
-        let made_by = built_layers.last().and_then(|layer| layer.made_by.clone());
-        layers.truncate(squashed.n_kept);
-        built_layers.truncate(squashed.n_kept);
-        layers.extend(squashed.layer.iter().map(plain));
-        built_layers.extend(squashed.layer.map(|layer| BuiltLayer {
-            diff_id: layer.diff_id,
-            stored_bytes: layer.record.tar_bytes,
-            tar_bytes: Some(layer.record.tar_bytes),
-            made_by,
-        }));
-    }
+    let (layers, built_layers) = described_layers(state, stage, base, squashed)?;
     let built = BuiltImage { platform: platform.clone(), layers: built_layers };
     let annotations = |level| annotations_for(&state.options.annotations, level, Some(platform));
     let manifest = Manifest {
@@ -103,6 +85,36 @@ pub(in crate::executor) fn image(
     manifest.platform = Some(platform.clone());
     let (config, stage) = (config_digest, stage.number);
     Ok(AssembledImage { manifest, config, stage, built, layers: stage_layers })
+}
+
+/// Returns the descriptors of the image's layers, those of `base` first, and the facts about them.
+fn described_layers(
+    state: &BuildState<'_>,
+    stage: &StageResult,
+    base: Vec<Descriptor>,
+    squashed: Option<SquashedLayers>,
+) -> Result<(Vec<Descriptor>, Vec<BuiltLayer>), Failure> {
+    let plain = |layer: &StoredLayer| {
+        let media_type = MediaType::OciLayer(LayerCompression::None);
+        Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes)
+    };
+    let own = stage.stack.layers()?.into_iter().skip(base.len());
+    let mut layers = base;
+    layers.extend(own.map(|layer| plain(&layer)));
+    let mut built_layers = built_layers(state, stage, &layers)?;
+    if let Some(squashed) = squashed {
+        let made_by = built_layers.last().and_then(|layer| layer.made_by.clone());
+        layers.truncate(squashed.n_kept);
+        built_layers.truncate(squashed.n_kept);
+        layers.extend(squashed.layer.iter().map(plain));
+        built_layers.extend(squashed.layer.map(|layer| BuiltLayer {
+            diff_id: layer.diff_id,
+            stored_bytes: layer.record.tar_bytes,
+            tar_bytes: Some(layer.record.tar_bytes),
+            made_by,
+        }));
+    }
+    Ok((layers, built_layers))
 }
 
 /// Returns the layers with the facts that are known about them; `stored` has the manifest's

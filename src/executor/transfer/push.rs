@@ -51,12 +51,12 @@ pub fn push(
     Ok(pushed.into_iter().map(|(_, top)| top).collect())
 }
 
-/// Returns the digest that was not stored because the tag is immutable.
+/// Returns the manifest or index that was not stored because the tag is immutable.
 fn immutable_tag(failure: &Failure) -> Option<Descriptor> {
-    match &**failure {
-        BuildError::Export(ExportError::ImmutableTag { top, .. }) => Some((**top).clone()),
-        _ => None,
-    }
+    let BuildError::Export(ExportError::ImmutableTag { top, .. }) = &**failure else {
+        return None;
+    };
+    Some((**top).clone())
 }
 
 /// Checks that a push of images for `platforms` to `names` removes no platform from an index in the

@@ -183,7 +183,8 @@ impl Bakery<'_> {
         let mut images = BTreeMap::new();
         for (context, needed) in self.links.get(at).into_iter().flatten() {
             let top = self.ended.wait(*needed).ok_or_else(|| {
-                CliError::new("error: a target that it needs failed", Exit::Build).as_consequence()
+                CliError::new("error: a target that it needs failed", Exit::Build)
+                    .into_consequence()
             })?;
             images.insert(context.clone(), top);
         }

@@ -24,25 +24,23 @@ impl<'a> TargetEvents<'a> {
 
     /// Reports an event of a target.
     pub(super) fn report(&self, target: usize, event: Event) {
-        let event = match event {
-            Event::Planned { stages } => {
-                let mut planned = pool::lock(&self.planned);
-                let stages = stages.into_iter().map(|stage| StageOutline {
-                    name: self.stage_name(target, &stage.name),
-                    ..stage
-                });
-                if let Some(of_target) = planned.get_mut(target) {
-                    *of_target = stages.collect();
-                }
-                // The lock is held until the event is reported: the last one has all stages.
-                return self.reporter.event(&Event::Planned { stages: joined(&planned) });
+        if let Event::Planned { stages } = event {
+            let mut planned = pool::lock(&self.planned);
+            let stages = stages
+                .into_iter()
+                .map(|stage| StageOutline { name: self.stage_name(target, &stage.name), ..stage });
+            if let Some(of_target) = planned.get_mut(target) {
+                *of_target = stages.collect();
             }
-            Event::Started { step, place: Some(place), .. } => {
-                let stage = self.stage_name(target, &place.stage);
-                let place = StepPlace { stage, ..place };
-                Event::Started { step, name: place.to_string(), place: Some(place) }
-            }
-            other => other,
+            // The lock is held until the event is reported: the last one has all stages.
+            return self.reporter.event(&Event::Planned { stages: joined(&planned) });
+        }
+        let event = if let Event::Started { step, place: Some(place), .. } = event {
+            let stage = self.stage_name(target, &place.stage);
+            let place = StepPlace { stage, ..place };
+            Event::Started { step, name: place.to_string(), place: Some(place) }
+        } else {
+            event
         };
         self.reporter.event(&event);
     }
