@@ -1,7 +1,7 @@
 //! Commands of docker, podman and buildah that rbuild names differently, or does not have.
 
 /// Commands that rbuild has under the same name, without a group: `docker image push`.
-const SAME: [&str; 8] = ["push", "pull", "save", "load", "tag", "inspect", "build", "diff"];
+const SAME: [&str; 9] = ["push", "pull", "save", "load", "tag", "inspect", "build", "bake", "diff"];
 /// Groups of commands in docker's command line.
 const GROUPS: [&str; 8] =
     ["image", "container", "builder", "buildx", "system", "volume", "network", "compose"];
@@ -71,6 +71,7 @@ mod tests {
             (&["image", "ls"], "`rbuild images`"),
             (&["image", "rm", "x"], "`rbuild rmi`"),
             (&["buildx", "build", "."], "`rbuild build`"),
+            (&["buildx", "bake"], "`rbuild bake`"),
             (&["builder", "prune"], "`rbuild prune`"),
             (&["system", "df"], "`rbuild du`"),
             (&["buildx", "du"], "`rbuild du`"),
