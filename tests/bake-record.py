@@ -3,8 +3,9 @@
 
 RBUILD_DOCKER names the client, as in the suite; no engine is needed. Each case is a directory: the
 definition files, `command` (arguments besides --print), `env` (NAME=value lines) and `stdin`. Its
-result is written to `expected`; with `fails` in the directory, buildx must fail. `--check` compares
-instead of writing. Names as arguments select cases.
+result is written to `expected`; with `fails` in the directory, buildx must fail. A file `newer` says
+which version has what the case is about; its `expected` is written by hand. `--check` compares instead
+of writing. Names as arguments select cases.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CASES = ROOT / "testdata" / "bake"
 # Files of a case that are not its input.
-OWN = {"expected", "fails", "command", "env", "stdin", "message.snap"}
+OWN = {"expected", "fails", "newer", "command", "env", "stdin", "message.snap"}
 
 
 def environment(case):

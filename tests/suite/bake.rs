@@ -32,13 +32,7 @@ fn optional(case: &Path, name: &str) -> Option<String> {
 /// Runs `rbuild bake` in a copy of the case, with the case's environment only.
 fn bake(env: &Env, case: &Path) -> Done {
     let name = case.file_name().unwrap().to_str().unwrap();
-    for entry in fs::read_dir(case).unwrap().map(Result::unwrap) {
-        let own = entry.file_name();
-        if !OWN.contains(&own.to_str().unwrap()) {
-            let to = format!("{name}/{}", own.to_str().unwrap());
-            env.write(&to, fs::read(entry.path()).unwrap());
-        }
-    }
+    copy(env, case, name);
     let directory = env.path("context").join(name);
     fs::create_dir_all(&directory).unwrap();
     let words = optional(case, "command").unwrap_or_default();
@@ -47,6 +41,19 @@ fn bake(env: &Env, case: &Path) -> Done {
         command.arg("--print");
     }
     run(command.args(words.split_whitespace()).current_dir(directory), case)
+}
+
+/// Copies the input of a case into a directory of the context.
+fn copy(env: &Env, from: &Path, to: &str) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let own = entry.file_name();
+        let to = format!("{to}/{}", own.to_str().unwrap());
+        if entry.path().is_dir() {
+            copy(env, &entry.path(), &to);
+        } else if !OWN.contains(&own.to_str().unwrap()) {
+            env.write(&to, fs::read(entry.path()).unwrap());
+        }
+    }
 }
 
 fn run(command: &mut Command, case: &Path) -> Done {

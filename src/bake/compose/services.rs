@@ -227,6 +227,10 @@ fn arguments(
     let environment = loader.service_environment(service)?;
     let mut arguments = NullableMap::new();
     for (name, at, value) in members {
+        if name.ends_with(' ') {
+            let message = format!("the argument {name:?} has a blank at its end");
+            return Err(BakeError::at(*at, message));
+        }
         let value = match &value.kind {
             NodeKind::Scalar(text) => Some(text.clone()),
             NodeKind::Null => {
@@ -350,12 +354,14 @@ fn docker_bytes(text: &str) -> Option<u64> {
 fn docker_size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let unit = usize::try_from(bytes.ilog2() / 10).unwrap_or(0).min(units.len() - 1);
-    let scale = 1_u64 << (10 * unit);
-    let thousandths = u128::from(bytes) * 1000 / u128::from(scale);
-    let whole = thousandths / 1000;
-    let n_decimals = 4_usize.saturating_sub(whole.to_string().len());
-    let fraction = format!("{:03}", thousandths % 1000);
-    let fraction = fraction.get(..n_decimals).unwrap_or(&fraction).trim_end_matches('0');
+    let scale = u128::from(1_u64 << (10 * unit));
+    let n_digits = (u128::from(bytes) / scale).to_string().len();
+    let n_decimals = 4_usize.saturating_sub(n_digits);
+    let power = 10_u128.pow(u32::try_from(n_decimals).unwrap_or(0));
+    let rounded = (u128::from(bytes) * power + scale / 2) / scale;
+    let (whole, fraction) = (rounded / power, rounded % power);
+    let fraction = format!("{fraction:0n_decimals$}");
+    let fraction = if n_decimals == 0 { "" } else { fraction.trim_end_matches('0') };
     let dot = if fraction.is_empty() { "" } else { "." };
     format!("{whole}{dot}{fraction}{}", units.get(unit).copied().unwrap_or("B"))
 }
@@ -410,5 +416,26 @@ fn words(node: &Node, name: &str) -> Result<Option<Vec<String>>, BakeError> {
             Ok(Some(text.split_whitespace().map(str::to_owned).collect()))
         }
         _ => texts(node, name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_docker_does() {
+        let cases = [
+            ("64m", "64MiB"),
+            ("1gb", "1GiB"),
+            ("100000000", "95.37MiB"),
+            ("1.5g", "1.5GiB"),
+            ("1023", "1023B"),
+            ("2 KiB", "2KiB"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(docker_bytes(text).map(docker_size).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!((docker_bytes("x"), docker_bytes("1q")), (None, None));
     }
 }

@@ -128,7 +128,8 @@ pub(super) fn expression(parsed: &Expression, source: &Source<'_>) -> Result<Exp
         }
         Expression::HeredocTemplate(heredoc) => {
             check_heredoc(heredoc, at)?;
-            ExprKind::Template(parts(&heredoc.template, Flavour::Heredoc, source)?)
+            let flavour = Flavour::Heredoc { indent: heredoc.indent().unwrap_or(0) };
+            ExprKind::Template(parts(&heredoc.template, flavour, source)?)
         }
         Expression::Parenthesis(inner) => expression(inner.inner(), source)?.kind,
         Expression::Variable(name) => ExprKind::Variable(name.as_str().to_owned()),

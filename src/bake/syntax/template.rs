@@ -12,7 +12,11 @@ pub(super) enum Flavour {
     /// A quoted string or a JSON string.
     Text,
     /// A heredoc. HCL scans it line by line, so a marker strips blanks of one line only.
-    Heredoc,
+    Heredoc {
+        /// Number of blanks that `<<-` removes from each line. `hcl-edit` has done so, but not
+        /// inside of directives.
+        indent: usize,
+    },
 }
 
 /// Converts a template.
@@ -21,7 +25,7 @@ pub(super) fn parts(
     flavour: Flavour,
     source: &Source<'_>,
 ) -> Result<Vec<Part>, BakeError> {
-    let mut builder = Builder { flavour, source, strip_next: false };
+    let mut builder = Builder { flavour, source, strip_next: false, depth: 0 };
     builder.parts(template)
 }
 
@@ -30,6 +34,8 @@ struct Builder<'a, 's> {
     source: &'a Source<'s>,
     /// If set, the next text loses its leading blanks.
     strip_next: bool,
+    /// Number of directives around the text.
+    depth: usize,
 }
 
 impl Builder<'_, '_> {
@@ -38,6 +44,7 @@ impl Builder<'_, '_> {
         for element in template {
             match element {
                 Element::Literal(text) => {
+                    let text = self.dedented(text);
                     let mut text = text.as_str();
                     if std::mem::take(&mut self.strip_next) {
                         text = self.strip_start(text);
@@ -67,6 +74,7 @@ impl Builder<'_, '_> {
         self.open(parsed.if_expr.strip, parts);
         let condition = expression(&parsed.if_expr.cond_expr, self.source)?;
         self.close(parsed.if_expr.strip);
+        self.depth += 1;
         let mut yes = self.parts(&parsed.if_expr.template)?;
         let mut no = Vec::new();
         if let Some(parsed) = &parsed.else_expr {
@@ -74,6 +82,7 @@ impl Builder<'_, '_> {
             self.close(parsed.strip);
             no = self.parts(&parsed.template)?;
         }
+        self.depth -= 1;
         let last = if parsed.else_expr.is_some() { &mut no } else { &mut yes };
         self.open(parsed.endif_expr.strip, last);
         self.close(parsed.endif_expr.strip);
@@ -85,7 +94,9 @@ impl Builder<'_, '_> {
         let (head, end) = (&parsed.for_expr, &parsed.endfor_expr);
         self.open(head.strip, parts);
         self.close(head.strip);
+        self.depth += 1;
         let mut body = self.parts(&head.template)?;
+        self.depth -= 1;
         self.open(end.strip, &mut body);
         self.close(end.strip);
         parts.push(Part::For {
@@ -97,16 +108,30 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
+    /// Removes the common indentation of a heredoc from lines inside of a directive.
+    fn dedented(&self, text: &str) -> String {
+        let Flavour::Heredoc { indent } = self.flavour else { return text.to_owned() };
+        if indent == 0 || self.depth == 0 {
+            return text.to_owned();
+        }
+        let mut lines = text.split('\n');
+        let first = lines.next().unwrap_or_default().to_owned();
+        lines.fold(first, |all, line| {
+            let n_blanks = line.len() - line.trim_start_matches([' ', '\t']).len();
+            format!("{all}\n{}", line.get(n_blanks.min(indent)..).unwrap_or_default())
+        })
+    }
+
     /// Strips blanks before a `${~` or `%{~`.
     fn open(&mut self, strip: Strip, parts: &mut [Part]) {
         self.strip_next = false;
         if let (true, Some(Part::Literal(text))) = (strip.strip_start(), parts.last_mut()) {
             let kept = match (self.flavour, text.rfind('\n')) {
-                (Flavour::Heredoc, Some(end)) if end + 1 < text.len() => {
+                (Flavour::Heredoc { .. }, Some(end)) if end + 1 < text.len() => {
                     let (lines, last) = text.split_at(end + 1);
                     format!("{lines}{}", last.trim_end())
                 }
-                (Flavour::Heredoc, Some(end)) => {
+                (Flavour::Heredoc { .. }, Some(end)) => {
                     // The text ends with a line ending: its last line is the one before.
                     let start = text.get(..end).and_then(|text| text.rfind('\n'));
                     let (lines, last) = text.split_at(start.map_or(0, |at| at + 1));
@@ -126,7 +151,7 @@ impl Builder<'_, '_> {
     fn strip_start<'t>(&self, text: &'t str) -> &'t str {
         match (self.flavour, text.split_once('\n')) {
             // The blanks of the line and its ending go; the next line keeps its own.
-            (Flavour::Heredoc, Some((line, rest))) if line.trim().is_empty() => rest,
+            (Flavour::Heredoc { .. }, Some((line, rest))) if line.trim().is_empty() => rest,
             _ => text.trim_start(),
         }
     }

@@ -1,8 +1,8 @@
 //! Commands of docker, podman and buildah that rbuild names differently, or does not have.
 
 /// Commands that rbuild has under the same name, without a group: `docker image push`.
-const SAME: [&str; 9] =
-    ["push", "pull", "save", "load", "tag", "inspect", "build", "diff", "imagetools"];
+const SAME: [&str; 10] =
+    ["push", "pull", "save", "load", "tag", "inspect", "build", "bake", "diff", "imagetools"];
 /// Groups of commands in docker's command line.
 const GROUPS: [&str; 8] =
     ["image", "container", "builder", "buildx", "system", "volume", "network", "compose"];
@@ -72,6 +72,7 @@ mod tests {
             (&["image", "ls"], "`rbuild images`"),
             (&["image", "rm", "x"], "`rbuild rmi`"),
             (&["buildx", "build", "."], "`rbuild build`"),
+            (&["buildx", "bake"], "`rbuild bake`"),
             (&["builder", "prune"], "`rbuild prune`"),
             (&["system", "df"], "`rbuild du`"),
             (&["buildx", "du"], "`rbuild du`"),

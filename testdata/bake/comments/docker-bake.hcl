@@ -1,0 +1,5 @@
+target "default" { 
+  /* x */ tags /* y */ = /* z */ [ /* w */ "a" /* v */, # end
+  // slash
+  "b" ] // done
+}

@@ -1,0 +1,4 @@
+group "a" { targets = ["b"] }
+target "a" { tags=["t"] }
+target "b" {}
+group "default" { targets = ["a"] }

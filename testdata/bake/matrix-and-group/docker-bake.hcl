@@ -1,0 +1,6 @@
+group "default" { targets = ["a","b"] }
+target "a" { 
+ matrix = { x = ["1"] }
+ name = "b"
+}
+target "c" {}

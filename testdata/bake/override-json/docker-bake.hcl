@@ -1,0 +1,1 @@
+target "default" { args = { A = "hcl", B = target.default.tags == null ? "x" : "y" } }
