@@ -1,5 +1,7 @@
 //! The plan as data: stages, steps and operations.
 
+use std::time::Duration;
+
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::ir;
 use crate::oci::{Digest, ImageConfig, Platform};
@@ -96,6 +98,8 @@ pub enum Network {
     Host,
     /// No network but a loopback interface.
     None,
+    /// A network of its own, with a connection outward.
+    Private,
 }
 
 /// A file that the builder provides to a RUN.
@@ -201,6 +205,8 @@ pub struct RunSettings {
     pub ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` (`--shm-size`); `None` for the default size.
     pub shm_bytes: Option<u64>,
+    /// Maximum duration of a command (`--step-timeout`); a comment in the Dockerfile overrides it.
+    pub timeout: Option<Duration>,
 }
 
 /// A RUN after expansion.
@@ -222,6 +228,8 @@ pub struct RunOperation {
     pub insecure: bool,
     /// Mounts, each after the mounts that contain its target.
     pub mounts: Vec<RunMount>,
+    /// Time and attempts of the command, which the cache key leaves out.
+    pub patience: ir::Patience,
     /// Settings shared by all RUN steps.
     pub settings: RunSettings,
     /// Scripts from heredocs with a `#!` line.

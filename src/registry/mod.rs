@@ -57,7 +57,7 @@ pub use pending_requests::PendingRequests;
 pub use push::PushOutcome;
 pub use resolve::FetchedManifest;
 pub use seen_tags::SeenTag;
-pub use tls::ClientCertificate;
+pub use tls::{ClientCertificate, read_certificates, system_roots};
 pub use upload::Upload;
 
 use auth::{Authenticator, Scope};

@@ -39,6 +39,7 @@ pub fn try_step(
         insecure: false,
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
+        cgroup: None,
         streams: Streams::Output,
         mount_namespace: MountNamespace::Own,
     };

@@ -203,6 +203,7 @@ mod tests {
             insecure: false,
             shm_bytes: 4096,
             limits: Vec::new(),
+            cgroup: None,
             streams: Streams::Output,
             mount_namespace: MountNamespace::Own,
         }

@@ -101,6 +101,7 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
         insecure: false,
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
+        cgroup: None,
         streams: Streams::Output,
         mount_namespace: MountNamespace::Own,
     }

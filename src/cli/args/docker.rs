@@ -80,7 +80,7 @@ pub(crate) struct DockerArgs {
     pub(crate) security_opt: Vec<String>,
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     go_booleans::parse(text).ok_or_else(|| "must be true or false".to_owned())
 }
 

@@ -62,10 +62,9 @@ const RENAMED: &[Row] = &[
         "--registry HOST,mirror=URL, or mirrors in registries.toml",
     ),
     (&["--creds", "--authfile"], "`rbuild login`, or DOCKER_CONFIG=DIR"),
-    (&["--http-proxy"], "--build-arg HTTPS_PROXY=URL"),
     (&["--dockerfile"], "-f FILE"),
     (&["--destination", "-d"], "-t NAME with --push"),
-    (&["--context", "-c", "--context-sub-path"], "the directory or URL after all options"),
+    (&["--context", "--context-sub-path"], "the directory or URL after all options"),
     (&["--digest-file"], "--metadata-file FILE, as `containerimage.digest`"),
     (
         &["--image-name-with-digest-file", "--image-name-tag-with-digest-file"],
@@ -99,22 +98,6 @@ const ABSENT: &[Row] = &[
     (
         &["--squash", "--squash-all", "--single-snapshot"],
         "each step has a layer; copy from one stage to another for fewer",
-    ),
-    (
-        &[
-            "--memory",
-            "-m",
-            "--memory-swap",
-            "--cpu-shares",
-            "--cpu-quota",
-            "--cpu-period",
-            "--cpuset-cpus",
-            "--cpuset-mems",
-            "--cgroup-parent",
-            "--resource",
-        ],
-        "run rbuild itself in a cgroup to limit memory and processors, as with \
-         `systemd-run --scope -p MemoryMax=2G`; --ulimit limits each process",
     ),
     (
         &["--cap-add", "--cap-drop", "--device"],

@@ -21,7 +21,8 @@ pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
         bytes.ok_or_else(|| format!("--shm-size {text}: expected a size such as 128m"))
     });
     let shm_bytes = shm_bytes.transpose().map_err(usage)?;
-    Ok(RunSettings { hosts: hosts.map_err(usage)?, ulimits, shm_bytes })
+    let timeout = args.patience.step_timeout;
+    Ok(RunSettings { hosts: hosts.map_err(usage)?, ulimits, shm_bytes, timeout })
 }
 
 /// Parses `NAME:IP` or `NAME=IP`. An IPv6 address may be in brackets.
