@@ -37,6 +37,8 @@
 //! | definition file of bake | bytes; levels; digits of a number | 16 MiB; 100; 4,096 | |
 //! | | expressions inside one another; all values together | 300; 256 MiB | |
 //! | | targets of a matrix; files that include one another | 100,000; 20 | |
+//! | `# rbuild:` comment | retries of a RUN | 20 | |
+//! | bundle of certificates in an image | bytes | 4 MiB | |
 //! | build | stages at once; images fetched at once | 32; 16 | |
 //! | ssh mount | connections at once | 32 | |
 //! | output of steps, in the record of a build | one step; a build | 4 MiB + 1 MiB; about 128 MiB | |
@@ -45,6 +47,39 @@
 //! Limits on displayed text (widths, rows, names in a message) are defined where the text is made.
 
 use std::num::NonZeroUsize;
+
+// Steps: what a Dockerfile, an image and a running command can ask of rbuild itself.
+
+/// Maximum number of times that a failed RUN is re-run: what has failed so often will not succeed.
+pub const MAX_STEP_RETRIES: u32 = 20;
+
+/// Maximum number of processes that are listed to find what a step was doing: the default of
+/// `kernel.pid_max` on large machines is 4 Mi, of which no build needs more.
+pub const MAX_LISTED_PROCESSES: usize = 1 << 16;
+
+/// Maximum length of a command line that is shown. The kernel allows megabytes.
+pub const MAX_COMMAND_LINE_BYTES: u64 = 4096;
+
+/// Maximum size of a file with trusted certificates: an image's bundle that is extended for a step.
+/// Mozilla's list, which distributions ship, has 0.2 MiB.
+pub const MAX_BUNDLE_BYTES: u64 = 4 << 20;
+
+/// Maximum size of a file that is searched for certificates which only a step should have had. A bundle
+/// that a step copies or extends is much smaller.
+pub const MAX_CLEANED_BYTES: u64 = 64 << 20;
+
+/// Maximum number of Java versions of an image whose truststores are extended. Images have one or two.
+pub const MAX_JAVA_VERSIONS: usize = 16;
+
+/// Maximum length of the message of a helper program that failed. It has a few lines.
+pub const MAX_HELPER_MESSAGE_BYTES: usize = 4096;
+
+/// Maximum size of a file about control groups, `/proc/self/mountinfo` included. Hosts with thousands of
+/// containers have mount tables of a few MiB.
+pub const MAX_CGROUP_FILE_BYTES: u64 = 16 << 20;
+
+/// Maximum number of control groups of killed builds that a step removes.
+pub const MAX_LEFT_CGROUPS: usize = 256;
 
 // Archives: layers of images, archives that ADD unpacks, archives of cache mounts, contexts from a
 // tar stream, and what `rbuild load` reads.

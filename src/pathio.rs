@@ -95,6 +95,16 @@ pub fn read_bounded(file: File, max_bytes: u64, shown: &Path) -> Result<Vec<u8>,
     bounded(bytes, max_bytes, shown)
 }
 
+/// Reads the first bytes of `path`, at most `max_bytes`; a longer file is no error.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn read_start(path: &Path, max_bytes: u64) -> Result<Vec<u8>, PathError> {
+    let mut bytes = Vec::new();
+    open(path)?.take(max_bytes).read_to_end(&mut bytes).context("read", path)?;
+    Ok(bytes)
+}
+
 /// Returns the bytes unless they are more than `max_bytes`.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ pub enum Exit {
     Usage,
     /// 3: the store, a registry, the disk or the kernel failed.
     Environment,
+    /// 124: `--timeout` or `--step-timeout` has passed, the status of timeout(1).
+    TimedOut,
     /// 130: interrupted, the status that shells give for SIGINT.
     Interrupted,
     /// The exit code of the command that `enter` ran.
@@ -28,6 +30,7 @@ impl Exit {
             Self::Build => 1,
             Self::Usage => 2,
             Self::Environment => 3,
+            Self::TimedOut => 124,
             Self::Interrupted => 130,
             Self::Command(code) => code,
         }
@@ -46,7 +49,8 @@ mod tests {
 
     #[test]
     fn exit_codes_are_as_documented() {
-        let all = [Exit::Success, Exit::Build, Exit::Usage, Exit::Environment, Exit::Interrupted];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 130]);
+        let all = [Exit::Success, Exit::Build, Exit::Usage, Exit::Environment];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3]);
+        assert_eq!([Exit::TimedOut, Exit::Interrupted].map(Exit::code), [124, 130]);
     }
 }

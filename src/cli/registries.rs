@@ -12,11 +12,12 @@ use crate::cli::args::registry::Creds;
 use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::executor::{RunTrust, chain};
 use crate::pathio::inside::read_regular;
 use crate::pathio::{Context as _, PathError};
 use crate::registry::{
     CLOUD_VARIABLES, Client, ClientCertificate, CloudLogin, CloudOptions, Options, RegistryOptions,
-    SchemeProbe, Security,
+    SchemeProbe, Security, read_certificates, system_roots,
 };
 
 /// Maximum length of `registries.toml`.
@@ -39,6 +40,8 @@ const PART_BYTES: NonZeroU64 = NonZeroU64::new(8 << 20).expect("8 MiB is not 0")
 struct RegistriesFile {
     #[serde(default)]
     ca: Vec<PathBuf>,
+    #[serde(default, rename = "ca-for-run")]
+    ca_for_run: Vec<PathBuf>,
     transfers: Option<NonZeroUsize>,
     #[serde(default)]
     registry: BTreeMap<String, RegistrySettings>,
@@ -101,7 +104,7 @@ impl RegistriesFile {
     /// Resolves relative paths against `directory`.
     fn relative_to(mut self, directory: &Path) -> Self {
         let whole = |path: &mut PathBuf| *path = directory.join(&*path);
-        self.ca.iter_mut().for_each(whole);
+        self.ca.iter_mut().chain(&mut self.ca_for_run).for_each(whole);
         for registry in self.registry.values_mut() {
             let RegistrySettings { ca, cert, key, .. } = registry;
             ca.iter_mut().chain(cert).chain(key).for_each(whole);
@@ -148,6 +151,29 @@ pub(super) fn client_for_build(
 ) -> Result<Client, CliError> {
     let made = Client::new(Options { offline, ..options(environment)? });
     made.map_err(|error| CliError::from_error(&error, Exit::Usage))
+}
+
+/// Returns the certificates for RUN steps, of `--ca-for-run` and of the file; `None` if there are none.
+pub(super) fn run_trust(
+    environment: &Environment,
+    given: &[PathBuf],
+) -> Result<Option<RunTrust>, CliError> {
+    let (_, file) = read(environment)?;
+    let mut extra: Vec<Vec<u8>> = Vec::new();
+    for path in given.iter().chain(&file.ca_for_run) {
+        let found = read_certificates(path).map_err(|error| {
+            CliError::new(format!("error: --ca-for-run: {}", chain(&error)), Exit::Usage)
+        })?;
+        for certificate in found {
+            if !extra.contains(&certificate) {
+                extra.push(certificate);
+            }
+        }
+    }
+    if extra.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(RunTrust { extra, roots: system_roots() }))
 }
 
 /// Returns a client with this login only.

@@ -20,8 +20,9 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::cli::debug_session::raw_mode;
+use crate::cli::exit::Exit;
 use crate::cli::progress::{FRAME, Reporter, TerminalHandle};
-use crate::executor::CancelSwitch;
+use crate::executor::{BuildError, CancelSwitch};
 use crate::pathio;
 use crate::pool;
 use crate::registry::PendingRequests;
@@ -157,13 +158,41 @@ struct Watcher<'a> {
 impl Watcher<'_> {
     fn run(&mut self, mut signals: Signals) {
         let pause = if self.terminal.is_some() { FRAME } else { SLOW_SERVER_INTERVAL };
-        while let Some(arrived) = signals.wait(Timespec::try_from(pause).ok()) {
+        while let Some(arrived) = signals.wait(Timespec::try_from(self.pause(pause)).ok()) {
+            self.end_if_late();
             for host in self.waiting.take_slow() {
                 self.reporter.note(format!("waiting for {host}, which has not answered for 5 s"));
             }
             arrived.into_iter().for_each(|signal| self.handle(signal));
             self.terminal.iter().for_each(TerminalHandle::draw);
         }
+    }
+
+    /// Returns the time until the next look at servers and terminal, or until the build must end.
+    fn pause(&self, regular: Duration) -> Duration {
+        let deadline = self.stop.filter(|stop| !stop.is_set()).and_then(CancelSwitch::deadline);
+        let left = deadline.map(|(end, _limit)| end.saturating_duration_since(Instant::now()));
+        left.map_or(regular, |left| regular.min(left))
+    }
+
+    /// Cancels the build once it has taken as long as it may.
+    fn end_if_late(&self) {
+        let Some(stop) = self.stop.filter(|stop| !stop.is_timed_out()) else { return };
+        let Some((_, limit)) = stop.deadline().filter(|(end, _limit)| *end <= Instant::now())
+        else {
+            return;
+        };
+        let text = BuildError::TimedOut { limit }.to_string();
+        if stop.ends_at_once() {
+            // As after a signal: nothing looks at the switch, and nothing needs to be cleaned up.
+            self.terminal.iter().for_each(TerminalHandle::leave);
+            raw_mode::restore();
+            self.reporter.note(format!("error: {text}"));
+            std::process::exit(Exit::TimedOut.code().into());
+        }
+        self.reporter.note(format!("{text}: ending the running steps"));
+        pathio::interrupt::ask();
+        stop.time_out();
     }
 
     fn handle(&mut self, signal: i32) {

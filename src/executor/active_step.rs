@@ -57,7 +57,11 @@ impl Services<'_> {
 
     /// Returns the error of a step that ends because the build was cancelled.
     pub(in crate::executor) fn stopped(&self) -> BuildError {
-        if self.cancel.is_interrupted() { BuildError::Interrupted } else { BuildError::Stopped }
+        match self.cancel.deadline() {
+            _ if self.cancel.is_interrupted() => BuildError::Interrupted,
+            Some((_, limit)) if self.cancel.is_timed_out() => BuildError::TimedOut { limit },
+            Some(_) | None => BuildError::Stopped,
+        }
     }
 }
 

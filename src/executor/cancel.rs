@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::pipe::PipeFlags;
 
@@ -10,6 +11,7 @@ use crate::registry::Cancellation;
 const RUNNING: u8 = 0;
 const FAILED: u8 = 1;
 const INTERRUPTED: u8 = 2;
+const TIMED_OUT: u8 = 3;
 
 /// A switch that cancels a build. Running commands watch its descriptor.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct CancelSwitch {
     /// Cancels transfers if the caller interrupts. After a failed step they go on, since caches are
     /// exported then.
     transfers: Option<Cancellation>,
+    /// Time at which the caller of a build gives up, and the duration until then.
+    deadline: Option<(Instant, Duration)>,
 }
 
 impl CancelSwitch {
@@ -35,7 +39,15 @@ impl CancelSwitch {
         let (read_end, write_end) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (state, ends_at_once) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
-        Ok(Self { state, read_end, write_end, ends_at_once, is_shared: false, transfers: None })
+        Ok(Self {
+            state,
+            read_end,
+            write_end,
+            ends_at_once,
+            is_shared: false,
+            transfers: None,
+            deadline: None,
+        })
     }
 
     /// Makes the switch one of several builds that run at once.
@@ -48,6 +60,34 @@ impl CancelSwitch {
     #[must_use]
     pub fn with_transfers(self, transfers: Cancellation) -> Self {
         Self { transfers: Some(transfers), ..self }
+    }
+
+    /// Sets the maximum duration of the build, which begins now. The caller must call
+    /// [`Self::time_out`] then.
+    #[must_use]
+    pub fn with_timeout(self, limit: Option<Duration>) -> Self {
+        let deadline = limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit)));
+        Self { deadline, ..self }
+    }
+
+    /// Returns the time at which the build must have ended, and its maximum duration.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<(Instant, Duration)> {
+        self.deadline
+    }
+
+    /// Cancels the build because it takes longer than its maximum duration.
+    pub fn time_out(&self) {
+        self.set(TIMED_OUT);
+        if let Some(transfers) = &self.transfers {
+            transfers.cancel();
+        }
+    }
+
+    /// Returns whether the build took longer than its maximum duration.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == TIMED_OUT
     }
 
     /// Cancels the build on behalf of the caller.
@@ -65,7 +105,8 @@ impl CancelSwitch {
 
     fn set(&self, state: u8) {
         let first = self.state.compare_exchange(RUNNING, state, Ordering::SeqCst, Ordering::SeqCst);
-        if first.is_ok() || state == INTERRUPTED {
+        // A step that fails because the build ends is not the reason for its end.
+        if first.is_ok() || state != FAILED {
             self.state.store(state, Ordering::SeqCst);
             // The byte is never read: the descriptor stays readable for every step that watches it.
             let _written = rustix::io::write(&self.write_end, b"x");
@@ -79,8 +120,8 @@ impl CancelSwitch {
         let _read = rustix::io::read(&self.read_end, &mut byte);
         let state =
             self.state.compare_exchange(FAILED, RUNNING, Ordering::SeqCst, Ordering::SeqCst);
-        if state == Err(INTERRUPTED) {
-            self.set(INTERRUPTED);
+        if let Err(state @ (INTERRUPTED | TIMED_OUT)) = state {
+            self.set(state);
             return false;
         }
         true

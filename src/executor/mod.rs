@@ -43,6 +43,7 @@ pub use inputs::locked::{LockRule, LockedInputs};
 pub use inputs::provided::{AgentSource, Provided};
 pub use inputs::resolve::known_base;
 pub use inputs::ssh_key::{KeyError, SshKey};
+pub use mounts::run_trust::RunTrust;
 pub use options::{
     Budget, BuildOptions, ContextFiles, ContextSource, LayerUpload, Pull, Services, Squash,
 };

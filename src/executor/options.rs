@@ -10,10 +10,13 @@ use crate::dockerfile::ir;
 use crate::oci::{Annotation, Reference};
 use crate::plan::{self, Remote};
 use crate::registry::Client;
+use crate::sandbox::ResourceLimits;
 use crate::store::{LayerOptions, Store};
 use crate::tree::Tree;
 
-use super::{CacheFrom, CacheTo, CancelSwitch, Event, LockedInputs, Provided, StepNumbers};
+use super::{
+    CacheFrom, CacheTo, CancelSwitch, Event, LockedInputs, Provided, RunTrust, StepNumbers,
+};
 
 /// A directory that COPY takes its sources from.
 #[derive(Debug, Clone)]
@@ -78,6 +81,10 @@ pub struct BuildOptions {
     pub clamp: bool,
     /// Secrets and agents for `RUN --mount`.
     pub provided: Provided,
+    /// Limits on memory and processors of each RUN, which cache keys leave out.
+    pub resources: Option<ResourceLimits>,
+    /// Certificates that RUN steps trust.
+    pub run_trust: Option<RunTrust>,
     /// Current time, in seconds since 1970.
     pub now_s: i64,
     /// Maximum number of threads that work at once.

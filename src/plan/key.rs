@@ -117,7 +117,8 @@ impl OperationKey {
         key.add(
             "network",
             match run.network {
-                Network::Host => "host",
+                // Both reach what is outside: a step that is found in the cache did so in one of them.
+                Network::Host | Network::Private => "host",
                 Network::None => "none",
             },
         );
@@ -311,6 +312,7 @@ mod tests {
             network: Network::Host,
             insecure: false,
             mounts: Vec::new(),
+            patience: crate::dockerfile::ir::Patience::default(),
             settings: RunSettings::default(),
             files: Vec::new(),
             hostname: "buildkitsandbox".to_owned(),

@@ -396,6 +396,7 @@ impl StageState {
             network: network.unwrap_or(request.network),
             insecure: run.security.is_some_and(|s| s.value == ir::RunSecurity::Insecure),
             mounts,
+            patience: patience(run, request),
             settings: request.run.clone(),
             files,
             hostname: hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned()),
@@ -551,4 +552,9 @@ pub(super) fn join_clean(directory: &str, path: &str) -> String {
         }
     }
     format!("/{}", names.join("/"))
+}
+/// Returns the time and the attempts of a RUN. A comment above it overrides the command line.
+fn patience(run: &ir::Run, request: &Request) -> ir::Patience {
+    let own = run.patience.unwrap_or_default();
+    ir::Patience { timeout: own.timeout.or(request.run.timeout), ..own }
 }

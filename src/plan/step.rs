@@ -1,6 +1,7 @@
 //! The plan as data: stages, steps and operations.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::ir;
@@ -98,6 +99,8 @@ pub enum Network {
     Host,
     /// No network but a loopback interface.
     None,
+    /// A network of its own, with a connection outward.
+    Private,
 }
 
 /// A file that the builder provides to a RUN.
@@ -213,6 +216,8 @@ pub struct RunSettings {
     pub volumes: Vec<Volume>,
     /// Name resolution (`--dns` and others).
     pub dns: Dns,
+    /// Maximum duration of a command (`--step-timeout`); a comment in the Dockerfile overrides it.
+    pub timeout: Option<Duration>,
 }
 
 /// A file or directory of the host that every RUN sees.
@@ -311,6 +316,8 @@ pub struct RunOperation {
     pub insecure: bool,
     /// Mounts, each after the mounts that contain its target.
     pub mounts: Vec<RunMount>,
+    /// Time and attempts of the command, which the cache key leaves out.
+    pub patience: ir::Patience,
     /// Settings shared by all RUN steps.
     pub settings: RunSettings,
     /// Scripts from heredocs with a `#!` line.

@@ -61,7 +61,7 @@ pub use push::PushOutcome;
 pub use resolve::FetchedManifest;
 pub use scheme_probe::SchemeProbe;
 pub use seen_tags::SeenTag;
-pub use tls::ClientCertificate;
+pub use tls::{ClientCertificate, read_certificates, system_roots};
 pub use upload::Upload;
 
 use auth::{Authenticator, Scope};

@@ -116,6 +116,21 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryErr
     }
 }
 
+/// Reads the certificates of a PEM file, in DER.
+///
+/// # Errors
+/// [`RegistryError::Certificate`] if the file cannot be read or contains none.
+pub fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, RegistryError> {
+    Ok(certificates(path)?.into_iter().map(|certificate| certificate.to_vec()).collect())
+}
+
+/// Returns the authorities that the system trusts, in DER; those that can be read.
+#[must_use]
+pub fn system_roots() -> Vec<Vec<u8>> {
+    let found = rustls_native_certs::load_native_certs();
+    found.certs.into_iter().map(|certificate| certificate.to_vec()).collect()
+}
+
 /// Trusts the authorities of the system and the configured ones. Trusts a configured certificate
 /// itself, too, for its own names and validity period.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::MountPropagationFlags;
 use rustix::process::Signal;
+use rustix::thread::LinkNameSpaceType;
 
 use super::mounts::{
     attach_root, locate, make_blanks, make_device, make_read_only, mask, mount_filesystem,
@@ -87,6 +88,21 @@ fn apply<'a>(
     Ok(change(op, child, ends, state)?)
 }
 
+/// Moves the calling process into the groups of these files. Allocates nothing.
+pub(super) fn enter_cgroup(files: &[BorrowedFd<'_>]) -> Result<()> {
+    // 0 stands for the writing process (cgroups(7)).
+    files.iter().try_for_each(|file| rustix::io::write(file, b"0").map(drop))
+}
+
+fn make_mounts_private() -> Result<()> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change(c"/", private)
+}
+
+fn join_network(namespace: BorrowedFd<'_>) -> Result<()> {
+    rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
+}
+
 fn change<'a>(
     op: &PreparedOp<'_>,
     child: &'a PreparedChild<'_>,
@@ -95,11 +111,10 @@ fn change<'a>(
 ) -> Result<()> {
     let root = child.root;
     match op {
-        PreparedOp::PrivatePropagation => rustix::mount::mount_change(
-            c"/",
-            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-        ),
+        PreparedOp::PrivatePropagation => make_mounts_private(),
         PreparedOp::AttachRoot => attach_root(root),
+        PreparedOp::EnterCgroup(files) => enter_cgroup(files),
+        PreparedOp::JoinNetwork(namespace) => join_network(*namespace),
         PreparedOp::JoinMounts(kept) => kept_mounts::join(kept, root),
         PreparedOp::Terminals { directory, target } => {
             move_onto(*directory, resolve_or_create(root, target, true)?.as_fd())

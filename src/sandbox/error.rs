@@ -87,6 +87,22 @@ pub enum SandboxError {
         /// The kinds that were tried, at least one, the strongest first.
         refusals: Vec<Refusal>,
     },
+    /// A limit on resources cannot be enforced here.
+    #[error("cannot enforce {option}: {reason}")]
+    NoResourceLimit {
+        /// The option of the limit.
+        option: String,
+        /// The control group or file that is missing, with the kernel's error.
+        reason: String,
+    },
+    /// Steps cannot have a network of their own.
+    #[error("cannot make a private network: {reason}; {help}")]
+    NoPrivateNetwork {
+        /// The cause: a missing program, the kernel's error, or a message of pasta.
+        reason: String,
+        /// The remedy.
+        help: String,
+    },
     /// The command was killed because its changes took more memory than [`AttachOptions::memory`]
     /// allows.
     ///
@@ -96,6 +112,9 @@ pub enum SandboxError {
         /// The limit, bytes.
         max_bytes: u64,
     },
+    /// The command was killed at its deadline.
+    #[error("the command took too long")]
+    TimedOut,
     /// An operation of the setup failed.
     #[error("cannot {op}")]
     Setup {

@@ -14,6 +14,9 @@
 //! `supervised_child` prepare it, `reaper` ends its processes, and `supervisor` answers its system calls.
 //! `isolation` says which is in force.
 //!
+//! `private_network` makes the network of `Network::Private`, `cgroup` the control group of a command, and
+//! `process_tree` finds what a command was doing when it was killed.
+//!
 //! The command is pid 1 of its namespace: when it ends, the kernel kills all that it started
 //! (pid_namespaces(7)). An ordinary user's rbuild first moves into a user namespace of its own
 //! (`user_namespace`).
@@ -21,6 +24,8 @@
 mod attributes;
 mod c_strings;
 mod caps;
+mod cgroup;
+mod cgroup_files;
 mod child;
 mod detached_mount;
 mod devices;
@@ -42,6 +47,8 @@ mod ops_text;
 mod pivot;
 mod prepare;
 mod prepared;
+mod private_network;
+mod process_tree;
 mod reaper;
 mod report;
 mod rootfs;
@@ -63,6 +70,7 @@ mod verify;
 
 pub use attributes::{Attributes, EmulatedFiles, FileId};
 pub use caps::may_raise_limits;
+pub use cgroup::{ResourceLimits, StepCgroup, SwapLimit};
 pub use devices::Device;
 pub use emulated_owners::FileAccess;
 pub use error::SandboxError;
@@ -73,6 +81,7 @@ pub use isolation::{
 pub use isolation_choice::{Trials, enter_or_continue, try_all};
 pub use memory_directory::{MemoryLimit, limited_memory_directory, memory_directory, memory_use};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
+pub use private_network::{NAME_SERVER, PrivateNetwork, PrivateNetworkOptions};
 pub use rootfs::{MAX_LOWERS, Rootfs, merged_directories};
 pub use run::{RunOutcome, run, run_attached};
 pub use spec::{

@@ -19,6 +19,11 @@ pub enum SetupOp {
     PrivatePropagation,
     /// Mounts the rootfs over the old root, where only its descriptor leads into it.
     AttachRoot,
+    /// Enters the control group of the command (cgroups(7)).
+    EnterCgroup,
+    /// Joins the private network namespace (setns(2)). A new `/sys` shows the network of the process that
+    /// mounts it.
+    JoinNetwork,
     /// Joins the mount namespace of a command that has ended.
     JoinMounts,
     /// Mounts the step's own `/dev/pts`, in which rbuild has opened the terminal of the streams.
@@ -181,6 +186,12 @@ pub(super) const READ_ONLY: [&str; 5] =
 #[must_use]
 pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::DieWithParent];
+    if spec.cgroup.is_some() {
+        ops.push(SetupOp::EnterCgroup);
+    }
+    if matches!(spec.network, Network::Private(_)) {
+        ops.push(SetupOp::JoinNetwork);
+    }
     ops.extend(match spec.mount_namespace {
         MountNamespace::Own | MountNamespace::Kept => own_mounts(spec),
         MountNamespace::Join(_) => joined_mounts(spec),
@@ -244,11 +255,11 @@ fn joined_mounts(spec: &RunSpec) -> Vec<SetupOp> {
 /// Returns the operations that restrict the process, once its mounts are complete.
 fn process_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = Vec::new();
-    if spec.network == Network::None {
+    if matches!(spec.network, Network::None) {
         ops.push(SetupOp::Loopback);
     }
     ops.push(SetupOp::Hostname(spec.hostname.clone()));
-    if spec.network == Network::Host && !spec.insecure {
+    if matches!(spec.network, Network::Host) && !spec.insecure {
         ops.push(SetupOp::ScopeSockets);
     }
     // Before the first path from an image or a Dockerfile is resolved at `/`.
@@ -389,12 +400,15 @@ fn drop_rights(spec: &RunSpec) -> Vec<SetupOp> {
 ///
 /// In rbuild's network namespace `CAP_NET_RAW` would let root in a step read all traffic of the
 /// host by packet sockets (packet(7)). There ping(8) works where `net.ipv4.ping_group_range` allows
-/// it (icmp(7)).
+/// it (icmp(7)). In a private network it would let a step send any packet to pasta, whose checks of
+/// addresses would then be all that protects the host.
 pub(super) fn bounding_set(spec: &RunSpec) -> Option<CapabilitySet> {
-    let usual = match (spec.insecure, spec.network) {
+    let usual = match (spec.insecure, &spec.network) {
         (true, _) => return None,
         (false, Network::None) => caps::DOCKER_DEFAULT,
-        (false, Network::Host) => caps::DOCKER_DEFAULT.difference(CapabilitySet::NET_RAW),
+        (false, Network::Host | Network::Private(_)) => {
+            caps::DOCKER_DEFAULT.difference(CapabilitySet::NET_RAW)
+        }
     };
     Some(spec.capabilities.applied_to(usual))
 }
@@ -432,6 +446,7 @@ mod tests {
             capabilities: crate::sandbox::CapabilityChanges::NONE,
             shm_bytes: 4096,
             limits: Vec::new(),
+            cgroup: None,
             streams: Streams::Terminal,
             mount_namespace,
         }

@@ -12,6 +12,8 @@ impl fmt::Display for SetupOp {
         match self {
             Self::PrivatePropagation => f.write_str("make the mounts private"),
             Self::AttachRoot => f.write_str("attach the root file system"),
+            Self::EnterCgroup => f.write_str("enter the control group of the command"),
+            Self::JoinNetwork => f.write_str("join the private network"),
             Self::JoinMounts => f.write_str("join the mounts of the command that has ended"),
             Self::Terminals => write!(f, "mount the step's terminals on {DEV_PTS}"),
             Self::Filesystem { kind, options, flags, target } => {

@@ -15,7 +15,7 @@ use super::error::SandboxError;
 use super::ops::{self, DEV_PTS, MountFlags, SetupOp};
 use super::prepared::{MountTarget, NewFilesystem, PreparedChild, PreparedOp};
 use super::rootfs::Rootfs;
-use super::spec::{Limit, Mount, MountNamespace, MountSource, RunSpec, User};
+use super::spec::{Limit, Mount, MountNamespace, MountSource, Network, RunSpec, User};
 use super::supervisor::{self, Rules};
 use super::sys::exec::StringArray;
 use super::sys::{landlock, mount};
@@ -81,6 +81,32 @@ pub(super) fn environment(spec: &RunSpec) -> Result<StringArray, SandboxError> {
     Ok(StringArray::new(entries.collect::<Result<_, _>>()?))
 }
 
+fn filesystem(
+    kind: &str,
+    options: &[(&'static str, String)],
+    flags: MountFlags,
+    target: &str,
+) -> rustix::io::Result<NewFilesystem> {
+    Ok(NewFilesystem {
+        kind: c_strings::try_new(kind)?,
+        options: filesystem_options(options)?,
+        attributes: attributes(flags),
+        target: MountTarget::new(Path::new(target))?,
+    })
+}
+
+/// Returns the files into which a child writes to enter its control group.
+pub(super) fn cgroup_files(spec: &RunSpec) -> Vec<BorrowedFd<'_>> {
+    spec.cgroup.as_ref().map(|group| group.entries()).unwrap_or_default()
+}
+
+fn private_network(spec: &RunSpec) -> rustix::io::Result<BorrowedFd<'_>> {
+    match &spec.network {
+        Network::Private(network) => Ok(network.as_fd()),
+        Network::Host | Network::None => Err(Errno::INVAL),
+    }
+}
+
 fn prepare<'a>(
     op: &'a SetupOp,
     inputs: PrepareInputs<'a, '_>,
@@ -89,15 +115,12 @@ fn prepare<'a>(
     Ok(match op {
         SetupOp::PrivatePropagation => PreparedOp::PrivatePropagation,
         SetupOp::AttachRoot => PreparedOp::AttachRoot,
+        SetupOp::EnterCgroup => PreparedOp::EnterCgroup(cgroup_files(inputs.spec)),
+        SetupOp::JoinNetwork => PreparedOp::JoinNetwork(private_network(inputs.spec)?),
         SetupOp::JoinMounts => join(&inputs.spec.mount_namespace)?,
         SetupOp::Terminals => terminals(inputs.terminal)?,
         SetupOp::Filesystem { kind, options, flags, target } => {
-            PreparedOp::Filesystem(NewFilesystem {
-                kind: c_strings::try_new(kind)?,
-                options: filesystem_options(options)?,
-                attributes: attributes(*flags),
-                target: MountTarget::new(Path::new(target))?,
-            })
+            PreparedOp::Filesystem(filesystem(kind, options, *flags, target)?)
         }
         SetupOp::Sys { read_only } => PreparedOp::Sys { read_only: *read_only },
         SetupOp::DevDirectory(name) => PreparedOp::DevDirectory(c_strings::try_new(name)?),

@@ -86,6 +86,9 @@ pub(super) enum PreparedOp<'a> {
         mount: Arc<OwnedFd>,
         target: MountTarget,
     },
+    /// Files that move the process which writes `0` to them.
+    EnterCgroup(Vec<BorrowedFd<'a>>),
+    JoinNetwork(BorrowedFd<'a>),
     Loopback,
     Hostname(&'a str),
     PivotRoot {

@@ -23,9 +23,9 @@ const KILL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 const CHILDREN_BYTES: usize = 4096;
 
 /// Starts the command with `body`, waits for its end, ends all else, and exits like the command; does
-/// not return. `parent` is a pidfd of rbuild.
-pub(super) fn main(parent: BorrowedFd<'_>, body: &dyn Fn()) {
-    let code = match supervise(parent, body) {
+/// not return. `parent` is a pidfd of rbuild, `namespaces` are flags of clone(2) for the command.
+pub(super) fn main(parent: BorrowedFd<'_>, namespaces: u64, body: &dyn Fn()) {
+    let code = match supervise(parent, namespaces, body) {
         Ok(code) => code,
         Err(_) => FAILED,
     };
@@ -33,7 +33,7 @@ pub(super) fn main(parent: BorrowedFd<'_>, body: &dyn Fn()) {
     clone::exit_now(code);
 }
 
-fn supervise(parent: BorrowedFd<'_>, body: &dyn Fn()) -> Result<i32> {
+fn supervise(parent: BorrowedFd<'_>, namespaces: u64, body: &dyn Fn()) -> Result<i32> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
     let mut died = [PollFd::from_borrowed_fd(parent, PollFlags::IN)];
@@ -41,8 +41,7 @@ fn supervise(parent: BorrowedFd<'_>, body: &dyn Fn()) -> Result<i32> {
     if rustix::event::poll(&mut died, Some(&at_once))? != 0 {
         return Err(Errno::SRCH);
     }
-    let no_namespaces = 0;
-    let command = clone::clone_step(no_namespaces, body)?;
+    let command = clone::clone_step(namespaces, body)?;
     // The command has executed a program by now, so it no longer shares this process's memory, which is a
     // copy of rbuild's.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

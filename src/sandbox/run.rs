@@ -163,7 +163,8 @@ fn namespaces(spec: &RunSpec) -> u64 {
         MountNamespace::Join(_) => 0,
     };
     let network = match spec.network {
-        Network::Host => 0,
+        // The child joins a private network.
+        Network::Host | Network::Private(_) => 0,
         Network::None => libc::CLONE_NEWNET,
     };
     u64::from((always | mounts | network).cast_unsigned())

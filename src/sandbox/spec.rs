@@ -6,6 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::cgroup::StepCgroup;
+use super::private_network::PrivateNetwork;
+
 pub use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
 
@@ -34,6 +37,8 @@ pub struct RunSpec {
     pub capabilities: CapabilityChanges,
     /// The size of the tmpfs at `/dev/shm`, in bytes.
     pub shm_bytes: u64,
+    /// The control group of the command; `None` for rbuild's own.
+    pub cgroup: Option<Arc<StepCgroup>>,
     /// Resource limits that differ from rbuild's own.
     pub limits: Vec<Limit>,
     /// The kind of standard input, output and error.
@@ -141,12 +146,14 @@ impl User {
 }
 
 /// The network of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Network {
     /// The network namespace of rbuild.
     Host,
     /// A new network namespace, which has only a loopback interface.
     None,
+    /// A network namespace that commands share, with a connection outward.
+    Private(Arc<PrivateNetwork>),
 }
 
 /// A file system object that is mounted into the rootfs while the command runs.

@@ -1,6 +1,8 @@
 //! The streams of a command: pipes or a terminal, and the loop that serves them until it has ended.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -11,6 +13,7 @@ use rustix::process::{Gid, Signal, Uid};
 use super::devices::NULL;
 use super::error::SandboxError;
 use super::memory_directory::MemoryLimit;
+use super::process_tree;
 use super::report::Report;
 use super::spec::{Exit, Output, Streams};
 use super::step_process::StepProcess;
@@ -58,6 +61,11 @@ pub struct AttachOptions<'a> {
     /// Kills the command when its changes take more memory; the result is then
     /// [`SandboxError::MemoryLimit`].
     pub memory: Option<MemoryLimit<'a>>,
+    /// Kills the command at this time; the result is then [`SandboxError::TimedOut`].
+    pub deadline: Option<Instant>,
+    /// Receives the command line of the process that ran last, if the command is killed because of
+    /// `cancel` or `deadline`: words that end with a null byte each.
+    pub last_process: Option<&'a OnceLock<Vec<u8>>>,
 }
 
 /// The child's ends of its pipes, sockets and terminal.
@@ -206,6 +214,7 @@ pub(super) struct AttachResult {
 pub(super) enum KillCause {
     Key,
     Memory { max_bytes: u64 },
+    Deadline,
 }
 
 impl KillCause {
@@ -214,6 +223,7 @@ impl KillCause {
         match self {
             Self::Key => Ok(Exit::Signal(Signal::INT.as_raw())),
             Self::Memory { max_bytes } => Err(SandboxError::MemoryLimit { max_bytes }),
+            Self::Deadline => Err(SandboxError::TimedOut),
         }
     }
 }
@@ -346,6 +356,7 @@ impl AttachedCommand<'_> {
         loop {
             let ready = self.poll()?;
             if ready.cancelled {
+                self.note_last_process();
                 self.step.kill();
                 self.attach.cancel = None;
             }
@@ -360,6 +371,12 @@ impl AttachedCommand<'_> {
                     killed = Some(KillCause::Key);
                     self.step.kill();
                 }
+            }
+            if self.attach.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                killed = Some(KillCause::Deadline);
+                self.note_last_process();
+                self.step.kill();
+                self.attach.deadline = None;
             }
             if let Some(limit) = self.attach.memory.filter(|limit| limit.is_exceeded()) {
                 killed = Some(KillCause::Memory { max_bytes: limit.max_bytes });
@@ -377,6 +394,27 @@ impl AttachedCommand<'_> {
         }
     }
 
+    fn note_last_process(&self) {
+        if let (Some(noted), Some(pid)) = (self.attach.last_process, self.step.pid())
+            && let Some(line) = process_tree::deepest_command_line(pid)
+        {
+            // The first one counts: the command is killed only once.
+            let _first = noted.set(line);
+        }
+    }
+
+    /// Returns the maximum time to wait for events.
+    fn patience(&self) -> Option<Timespec> {
+        let memory = self.attach.memory.map(|_| MEMORY_INTERVAL);
+        let deadline = self.attach.deadline.map(|deadline| {
+            // Rounded up: poll(2) must not return before the deadline, again and again.
+            let left =
+                deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            Timespec::try_from(left).unwrap_or(MEMORY_INTERVAL)
+        });
+        memory.into_iter().chain(deadline).min()
+    }
+
     fn resize(&self) {
         let AttachOptions { input: Some(console), resized: Some(resized), .. } = self.attach else {
             return;
@@ -392,8 +430,8 @@ impl AttachedCommand<'_> {
     fn poll(&self) -> rustix::io::Result<WakeReasons> {
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let pidfd = self.step.pidfd.as_fd();
-        let AttachOptions { cancel, resized, memory, .. } = self.attach;
-        let timeout = memory.map(|_| MEMORY_INTERVAL);
+        let AttachOptions { cancel, resized, .. } = self.attach;
+        let timeout = self.patience();
         let feed = self.feed.as_ref().and_then(InputForwarder::poll_target);
         let has_feed = feed.is_some();
         // poll(2) allows a descriptor to be listed twice: the pidfd stands in for absent ones, so

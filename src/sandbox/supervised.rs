@@ -13,7 +13,7 @@ use super::file_time::FileTime;
 use super::isolation::Isolation;
 use super::report::{EXEC, Report};
 use super::rootfs::Rootfs;
-use super::spec::{Exit, MountNamespace, Output, RunSpec, Streams};
+use super::spec::{Exit, MountNamespace, Network, Output, RunSpec, Streams};
 use super::step_process::StepProcess;
 use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
 use super::supervised_child::{self, STEPS, SupervisedChild};
@@ -52,7 +52,10 @@ pub(super) fn run(
         // The listener travels in this socket. While a copy of its receiving end were open here, the calls
         // of the command would wait for a supervisor that died with rbuild.
         let _closed = descriptors::close_copy(own_number);
-        reaper::main(me.as_fd(), &|| supervised_child::main(&child, ends, &programs, &argv, &env));
+        let no_namespaces = 0;
+        reaper::main(me.as_fd(), no_namespaces, &|| {
+            supervised_child::main(&child, ends, &programs, &argv, &env);
+        });
     })?;
     // The child has its own copies. While these are open, the pipes would not reach end of file.
     drop((status.write, theirs));
@@ -84,6 +87,8 @@ fn refuse_unsupported(spec: &RunSpec, isolation: Isolation) -> Result<(), Sandbo
         "join the mounts of another command"
     } else if spec.streams == Streams::Terminal {
         "open a terminal for the command"
+    } else if matches!(spec.network, Network::Private(_)) {
+        "give a command a network of its own (`--network=private`)"
     } else if spec.insecure && isolation != Isolation::Chroot {
         "run a command with `--security=insecure`"
     } else {

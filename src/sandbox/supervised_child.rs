@@ -12,6 +12,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid};
 use rustix::thread::CapabilitySet;
 
+use super::child::enter_cgroup;
 use super::error::SandboxError;
 use super::isolation::Isolation;
 use super::report::{EXEC, Report};
@@ -53,6 +54,8 @@ pub(super) struct SupervisedChild<'a> {
     changes_root: bool,
     null: OwnedFd,
     limits: Vec<(Resource, Rlimit)>,
+    /// Files that move the command into its control group.
+    groups: Vec<BorrowedFd<'a>>,
     user: Option<(Uid, Gid, Vec<Gid>)>,
     owner: (Uid, Gid),
     capabilities: CapabilitySet,
@@ -64,7 +67,7 @@ pub(super) struct SupervisedChild<'a> {
 impl<'a> SupervisedChild<'a> {
     pub(super) fn new(
         rootfs: &'a Rootfs,
-        spec: &RunSpec,
+        spec: &'a RunSpec,
         isolation: Isolation,
         rules: Rules,
         scratch: &StepScratch,
@@ -85,7 +88,7 @@ impl<'a> SupervisedChild<'a> {
         if !spec.insecure {
             filters.push(seccomp::docker_default().to_vec());
         }
-        if spec.network == Network::None {
+        if matches!(spec.network, Network::None) {
             filters.push(seccomp::no_network());
         }
         let own = rustix::thread::capabilities(None).map_err(failed)?.permitted;
@@ -107,6 +110,7 @@ impl<'a> SupervisedChild<'a> {
             changes_root,
             null,
             limits,
+            groups: prepare::cgroup_files(spec),
             user: changes_root.then_some((uid, gid, groups)),
             owner: (uid, gid),
             capabilities,
@@ -157,10 +161,12 @@ fn apply<'a>(
             rustix::process::setsid().map(drop)
         }
         2 => connect(child, ends),
-        3 => child
-            .limits
-            .iter()
-            .try_for_each(|(resource, limit)| rustix::process::setrlimit(*resource, *limit)),
+        3 => {
+            enter_cgroup(&child.groups)?;
+            let limits = child.limits.iter();
+            let mut set = limits.map(|(name, limit)| rustix::process::setrlimit(*name, *limit));
+            set.try_for_each(|done| done)
+        }
         4 if child.changes_root => {
             rustix::process::fchdir(child.root)?;
             rustix::process::chroot(c".")

@@ -278,7 +278,7 @@ impl StepScratch {
         let sources = sources.iter().filter(on_disk).map(OwnedFd::as_fd);
         let open: Vec<BorrowedFd<'_>> =
             [root, self.directory.as_fd()].into_iter().chain(sources).collect();
-        match landlock::fence(&open, spec.network == Network::Host && !spec.insecure) {
+        match landlock::fence(&open, matches!(spec.network, Network::Host) && !spec.insecure) {
             Ok(rules) => Ok(Some(rules)),
             Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
             Err(errno) => Err(failed(errno)),

@@ -131,6 +131,7 @@ fn key_of_a_run(bencher: Bencher<'_, '_>) {
         network: Network::Host,
         insecure: false,
         mounts: Vec::new(),
+        patience: rbuild::dockerfile::ir::Patience::default(),
         settings: RunSettings::default(),
         files: Vec::new(),
         hostname: "host".to_owned(),

@@ -961,7 +961,7 @@ fn priv_cost_of_a_step() {
                     fs::create_dir_all(fixture.path(name)).unwrap();
                 }
                 let mut spec = command(&["/bin/true"]);
-                spec.network = network;
+                spec.network = network.clone();
                 let begun = Instant::now();
                 let rootfs = fixture.overlay();
                 assert_eq!(run_in(&rootfs, &spec).unwrap().exit, Exit::Code(0));

@@ -17,8 +17,11 @@ use super::docker::DockerArgs;
 use super::heading::{CACHE, CHECKS, INPUTS, OUTPUT, REPRODUCIBLE, STEPS};
 use super::lock::LockOptions;
 use super::outputs::OutputArgs;
+use super::patience::PatienceArgs;
 use super::podman::{PodmanArgs, PullPolicy};
 use super::progress::Progress;
+use super::resources::ResourceArgs;
+use super::run_trust::RunTrustArgs;
 use super::squash::SquashArgs;
 use crate::oci::Digest;
 
@@ -148,14 +151,16 @@ pub(crate) struct BuildArgs {
     pub(crate) pull: Option<PullPolicy>,
     /// Network of RUN steps
     ///
-    /// `default` and `host` are the network of the machine; `none` has only a loopback interface.
+    /// `default` and `host` are the network of the machine; `none` has only a loopback interface;
+    /// `private` is one of their own, through the program pasta, from which services of the machine at
+    /// loopback addresses and its abstract sockets cannot be reached.
     ///
-    /// [possible values: default, none, host]
+    /// [possible values: default, none, host, private]
     #[arg(
         long,
         value_enum,
         default_value_t = NetworkArg::Default,
-        value_name = "default|none|host",
+        value_name = "default|none|host|private",
         hide_possible_values = true,
         help_heading = STEPS
     )]
@@ -197,6 +202,12 @@ pub(crate) struct BuildArgs {
     /// May be repeated.
     #[arg(long, value_name = "TYPE=SOFT[:HARD]", help_heading = STEPS)]
     pub(crate) ulimit: Vec<String>,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(crate) trust: RunTrustArgs,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
     /// Leave the clock out of the image
     ///
     /// The same inputs give the same digest. Times come from SOURCE_DATE_EPOCH, or from the newest
@@ -335,6 +346,9 @@ pub(crate) enum NetworkArg {
     None,
     /// The network of the machine
     Host,
+    /// A network of their own, with a connection outward
+    #[value(alias = "pasta")]
+    Private,
 }
 
 /// Permissions of `--allow`, with the names of BuildKit.

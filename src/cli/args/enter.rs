@@ -36,7 +36,7 @@ pub(crate) struct EnterArgs {
 }
 
 /// Ids of options of a build that have no effect on `enter`.
-const OF_BUILD: [&str; 27] = [
+const OF_BUILD: [&str; 29] = [
     "tag",
     "label",
     "cache_to",
@@ -49,6 +49,8 @@ const OF_BUILD: [&str; 27] = [
     "format",
     "max_size",
     "max_layer_size",
+    "step_timeout",
+    "timeout",
     "quiet",
     "iidfile",
     "metadata_file",
@@ -101,6 +103,8 @@ impl EnterArgs {
             (build.budget.max_size.is_some(), "--max-size"),
             (build.budget.max_layer_size.is_some(), "--max-layer-size"),
             (build.max_in_memory.is_some(), "--max-in-memory"),
+            (build.patience.step_timeout.is_some(), "--step-timeout"),
+            (build.patience.timeout.is_some(), "--timeout"),
             (build.quiet, "--quiet"),
             (build.iidfile.is_some(), "--iidfile"),
             (build.metadata_file.is_some(), "--metadata-file"),

@@ -65,7 +65,7 @@ const RENAMED: &[Row] = &[
     (&["--push-retry", "--image-download-retry"], "--retry N"),
     (&["--single-snapshot"], "--squash"),
     (&["--destination", "-d"], "-t NAME with --push"),
-    (&["--context", "-c", "--context-sub-path"], "the directory or URL after all options"),
+    (&["--context", "--context-sub-path"], "the directory or URL after all options"),
     (&["--tar-path", "--tarPath"], "-o type=docker,dest=FILE"),
     (&["--oci-layout-path"], "-o type=oci,tar=false,dest=DIR"),
     (&["--custom-platform", "--customPlatform", "--arch", "--os"], "--platform OS/ARCH"),
@@ -114,22 +114,6 @@ const ABSENT: &[Row] = &[
         "annotations of base images are not taken over; leave out --annotation",
     ),
     (&["--sbom-output", "--sign-by"], "rbuild does not create attestations or signatures"),
-    (
-        &[
-            "--memory",
-            "-m",
-            "--memory-swap",
-            "--cpu-shares",
-            "--cpu-quota",
-            "--cpu-period",
-            "--cpuset-cpus",
-            "--cpuset-mems",
-            "--cgroup-parent",
-            "--resource",
-        ],
-        "run rbuild itself in a cgroup to limit memory and processors, as with \
-         `systemd-run --scope -p MemoryMax=2G`; --ulimit limits each process",
-    ),
     (
         &["--device"],
         "RUN has docker's default capabilities; `RUN --security=insecure` with --allow \

@@ -32,6 +32,7 @@ pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
         shm_bytes,
         volumes: volumes.map_err(usage)?,
         dns: dns(args).map_err(usage)?,
+        timeout: args.patience.step_timeout,
     })
 }
 

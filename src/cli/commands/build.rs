@@ -22,7 +22,8 @@ use crate::cli::{registries, signals};
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::syntax;
 use crate::executor::{
-    self, BuildOptions, CancelSwitch, Event, LockRule, LockedInputs, Services, StepNumbers,
+    self, BuildError, BuildOptions, CancelSwitch, Event, LockRule, LockedInputs, Services,
+    StepNumbers,
 };
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
@@ -149,7 +150,7 @@ fn with_services(
     let registry = registries::client_for_build(environment, args.lock.offline)?;
     let stop =
         CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
-    let stop = stop.with_transfers(registry.cancellation());
+    let stop = stop.with_transfers(registry.cancellation()).with_timeout(args.patience.timeout);
     let provided = secrets::read_all(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
@@ -176,8 +177,18 @@ fn with_services(
     });
     // An interrupt closes connections: do not blame the registry for it.
     done.map_err(|error| {
-        let is_cancelled = error.exit() == Exit::Environment && stop.is_interrupted();
-        if is_cancelled { CliError::new("error: interrupted", Exit::Interrupted) } else { error }
+        if error.exit() != Exit::Environment {
+            return error;
+        }
+        if stop.is_interrupted() {
+            return CliError::new("error: interrupted", Exit::Interrupted);
+        }
+        match stop.deadline().filter(|_deadline| stop.is_timed_out()) {
+            Some((_, limit)) => {
+                CliError::from_error(&BuildError::TimedOut { limit }, Exit::TimedOut)
+            }
+            None => error,
+        }
     })
 }
 

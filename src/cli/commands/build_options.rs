@@ -13,6 +13,7 @@ use crate::cli::inputs::dockerfile::MAX_FILE_BYTES;
 use crate::cli::inputs::{epoch, git_facts, unused};
 use crate::cli::outputs::output::{self, OutputKind};
 use crate::cli::outputs::{self, Outputs, engine};
+use crate::cli::registries;
 use crate::diag::nearest;
 use crate::dockerfile::ir;
 use crate::dockerfile::{scope, syntax};
@@ -165,6 +166,7 @@ pub(super) fn request(
         network: match args.network {
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
+            NetworkArg::Private => Network::Private,
         },
         contexts,
         allow_host_network: args.allow.contains(&Allow::NetworkHost),
@@ -240,6 +242,8 @@ pub(super) fn options(
         epoch_s,
         clamp: args.reproducible || args.podman.timestamp.is_some() || rewrite,
         provided: services.provided.clone(),
+        resources: args.resources.limits()?,
+        run_trust: registries::run_trust(environment, &args.trust.ca_for_run)?,
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
         budget: args.budget.budget(),
@@ -262,6 +266,25 @@ fn uploads(outputs: &Outputs, cache_to: &[CacheTo]) -> Vec<LayerUpload> {
     outputs.uploads().into_iter().chain(cache_to.iter().filter_map(to_cache)).collect()
 }
 
+/// Returns the proxy variables of the environment, unless an argument has that name in any case. Programs
+/// prefer the lower case (curl(1), "ENVIRONMENT").
+fn proxies(args: &BuildArgs, environment: &Environment) -> Vec<(String, String)> {
+    let names = args.build_arg.iter().map(|text| text.split('=').next().unwrap_or_default());
+    let given: Vec<&str> = names.collect();
+    let missing =
+        PROXIES.iter().filter(|name| !given.iter().any(|one| one.eq_ignore_ascii_case(name)));
+    let found = missing.filter_map(|name| {
+        let value =
+            environment.get(&name.to_ascii_lowercase()).or_else(|| environment.get(name))?;
+        Some(((*name).to_owned(), value.to_owned()))
+    });
+    found.collect()
+}
+
+/// Variables of `--http-proxy`, those that need no ARG
+/// (<https://docs.docker.com/reference/dockerfile/#predefined-args>).
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"];
+
 /// Returns the build arguments. `SOURCE_DATE_EPOCH` of the environment is one of them, as in Buildx
 /// 0.10 and later: <https://github.com/moby/buildkit/blob/master/docs/build-repro.md>.
 pub(super) fn build_args(
@@ -278,6 +301,9 @@ pub(super) fn build_args(
     }
     if let Some(seconds) = args.podman.timestamp.or(args.podman.source_date_epoch) {
         given.insert("SOURCE_DATE_EPOCH".to_owned(), seconds.to_string());
+    }
+    if args.trust.http_proxy {
+        given.extend(proxies(args, environment));
     }
     let of_files = argument_files(&args.podman.build_arg_file)?;
     for argument in of_files.iter().chain(&args.build_arg) {

@@ -143,6 +143,8 @@ fn cli_error_of(
 ) -> CliError {
     let exit = if matches!(error, BuildError::Interrupted) {
         Exit::Interrupted
+    } else if error.is_timeout() {
+        Exit::TimedOut
     } else if error.is_environment() {
         Exit::Environment
     } else {

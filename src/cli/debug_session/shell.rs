@@ -134,6 +134,9 @@ impl SessionRunner<'_> {
                     | SandboxError::Setup { .. }
                     | SandboxError::NotIsolated { .. }
                     | SandboxError::MemoryLimit { .. }
+                    | SandboxError::TimedOut
+                    | SandboxError::NoPrivateNetwork { .. }
+                    | SandboxError::NoResourceLimit { .. }
                     | SandboxError::Overlay { .. } => Exit::Environment,
                 };
                 Err(CliError::from_error(&error, exit))

@@ -264,7 +264,13 @@ fn full_github(text: &str, address: &str) -> String {
 fn fetch_error(error: &BuildError) -> CliError {
     let help = if let BuildError::Fetch(source) = error { source.help() } else { None };
     let help = help.map_or_else(String::new, |help| format!("; {help}"));
-    let exit = if error.is_cancelled() { Exit::Interrupted } else { Exit::Environment };
+    let exit = if error.is_timeout() {
+        Exit::TimedOut
+    } else if error.is_cancelled() {
+        Exit::Interrupted
+    } else {
+        Exit::Environment
+    };
     CliError::new(format!("error: {}{help}", executor::chain(error)), exit)
 }
 

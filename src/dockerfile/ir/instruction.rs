@@ -4,6 +4,8 @@
 //! (<https://docs.docker.com/reference/dockerfile/>) and keep what the author wrote: values are
 //! expanded by `expand`, once the variables are known.
 
+use std::time::Duration;
+
 use crate::diag::{Span, Spanned};
 
 use super::Mount;
@@ -253,6 +255,8 @@ pub enum RunForm {
 /// Flags and command of a RUN (<https://docs.docker.com/reference/dockerfile/#run>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
+    /// Settings of a `# rbuild:` comment directly above.
+    pub patience: Option<Patience>,
     /// Values of `--mount`, in order.
     pub mounts: Vec<Spanned<Mount>>,
     /// Value of `--network`, if given.
@@ -263,6 +267,15 @@ pub struct Run {
     pub devices: Vec<Word>,
     /// Command in any of its forms.
     pub form: RunForm,
+}
+
+/// The time and the attempts that a RUN gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// Maximum duration of its command.
+    pub timeout: Option<Duration>,
+    /// Number of times that a failed command is re-run.
+    pub n_retries: u32,
 }
 
 /// Value of `RUN --network` (<https://docs.docker.com/reference/dockerfile/#run---network>).

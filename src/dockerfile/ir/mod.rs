@@ -9,8 +9,8 @@ mod print;
 
 pub use instruction::{
     Add, Arg, Check, Copy, CopyFlags, CopySource, Directives, Dockerfile, Escape, Expose, From,
-    Healthcheck, HealthcheckTest, Heredoc, Instruction, Kind, Onbuild, Pair, Run, RunForm,
-    RunNetwork, RunSecurity, ShellOrExec, Stage, Word,
+    Healthcheck, HealthcheckTest, Heredoc, Instruction, Kind, Onbuild, Pair, Patience, Run,
+    RunForm, RunNetwork, RunSecurity, ShellOrExec, Stage, Word,
 };
 pub use mount::{Mount, MountType, Sharing};
 pub use print::print;

@@ -2,7 +2,7 @@
 
 use super::{
     Add, Arg, Check, Copy, CopyFlags, CopySource, Directives, Dockerfile, Escape, From,
-    Healthcheck, HealthcheckTest, Heredoc, Instruction, Kind, Mount, Pair, Run, RunForm,
+    Healthcheck, HealthcheckTest, Heredoc, Instruction, Kind, Mount, Pair, Patience, Run, RunForm,
     RunNetwork, RunSecurity, ShellOrExec, Stage, Word,
 };
 
@@ -85,6 +85,9 @@ impl Printer {
 
     fn instruction(&mut self, instruction: &Instruction) {
         self.skip_checks(&instruction.skip_checks);
+        if let Kind::Run(Run { patience: Some(patience), .. }) = &instruction.kind {
+            self.line(&patience_comment(*patience));
+        }
         let keyword = &instruction.keyword.value;
         let (rest, heredocs) = self.kind(&instruction.kind);
         let mut line = self.ended(format!("{keyword}{rest}"));
@@ -301,6 +304,12 @@ fn check_directive(check: &Check) -> String {
     }
     options.push(format!("error={}", check.error));
     format!("# check={}", options.join(";"))
+}
+
+/// Prints durations in nanoseconds, which lose nothing.
+fn patience_comment(patience: Patience) -> String {
+    let timeout = patience.timeout.map(|timeout| format!(" timeout={}ns", timeout.as_nanos()));
+    format!("# rbuild:{} retry={}", timeout.unwrap_or_default(), patience.n_retries)
 }
 
 fn arg(arg: &Arg) -> String {

@@ -9,13 +9,14 @@ use nom::sequence::terminated;
 use nom::{IResult, Parser as _};
 
 use crate::diag::{Diagnostic, Span, Spanned, codes};
-use crate::dockerfile::ir::{Escape, Heredoc};
+use crate::dockerfile::ir::{Escape, Heredoc, Patience};
 use crate::limits::MAX_DOCKERFILE_LINE_BYTES;
 
 use super::blank::is_blank;
 use super::directive;
 use super::folded::FoldedText;
 use super::heredoc::{self, HeredocOpening};
+use super::patience;
 
 /// One line of the source text.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +53,8 @@ pub(super) struct LogicalLine {
     pub(super) end: usize,
     /// Rules that comments directly above disable.
     pub(super) skip_checks: Vec<String>,
+    /// Settings of a `# rbuild:` comment directly above.
+    pub(super) patience: Option<Spanned<Patience>>,
 }
 
 /// An iterator over the logical lines of a file.
@@ -76,10 +79,13 @@ impl<'a> LineReader<'a> {
     /// grammar: gap
     pub(super) fn next(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<LogicalLine> {
         loop {
-            let line = self.advance(diagnostics)?;
+            let Some(line) = self.advance(diagnostics) else {
+                self.leave_comments(diagnostics);
+                return None;
+            };
             let text = line.text.trim_start_matches(is_blank);
             if text.is_empty() {
-                self.comments.clear();
+                self.leave_comments(diagnostics);
             } else if text.starts_with('#') {
                 self.comments.push(text);
             } else {
@@ -90,6 +96,12 @@ impl<'a> LineReader<'a> {
                 }
             }
         }
+    }
+
+    /// Forgets comments that no instruction follows directly.
+    fn leave_comments(&mut self, diagnostics: &mut Vec<Diagnostic>) {
+        patience::refuse_loose(self.source, &self.comments, diagnostics);
+        self.comments.clear();
     }
 
     fn advance(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<SourceLine<'a>> {
@@ -118,6 +130,7 @@ impl<'a> LineReader<'a> {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> LogicalLine {
         let skip_checks = directive::skipped_checks(&self.comments);
+        let patience = patience::patience(self.source, &self.comments, diagnostics);
         self.comments.clear();
         let folded = self.fold(start, text, diagnostics);
         let trimmed = folded.text().trim_matches(is_blank);
@@ -130,7 +143,7 @@ impl<'a> LineReader<'a> {
                 heredocs.push(OpenedHeredoc { at: opening.at, heredoc });
             }
         }
-        LogicalLine { folded, heredocs, end, skip_checks }
+        LogicalLine { folded, heredocs, end, skip_checks, patience }
     }
 
     /// Joins a line with the lines that continue it.
@@ -179,7 +192,9 @@ impl<'a> LineReader<'a> {
             let text = line.text.trim_start_matches(is_blank);
             if text.is_empty() {
                 first_blank.get_or_insert(line.span());
-            } else if !text.starts_with('#') {
+            } else if text.starts_with('#') {
+                patience::refuse_loose(self.source, &[text], diagnostics);
+            } else {
                 return Some(line);
             }
         }

@@ -13,10 +13,12 @@ mod heredoc;
 mod instruction;
 mod keyword;
 mod lines;
+mod patience;
 mod reader;
 mod value;
 
 pub use directive::{check_options, is_own_frontend};
+pub use patience::parse_timeout;
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::{Dockerfile, Escape, Instruction, Kind, Stage};
@@ -98,6 +100,8 @@ impl FileBuilder {
         match parsed {
             ParsedLine::From(from, span, text) => {
                 self.any_from = true;
+                let loose = line.patience.as_ref().map(|found| patience::not_a_run(found, "FROM"));
+                diagnostics.extend(loose);
                 let (skip_checks, instructions) = (line.skip_checks.clone(), Vec::new());
                 self.file.stages.push(Stage { from, span, text, skip_checks, instructions });
             }

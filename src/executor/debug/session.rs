@@ -207,7 +207,7 @@ impl DebugSession {
             cancel: Some(services.cancel.as_fd()),
             input: Some(input),
             resized,
-            memory: None,
+            ..AttachOptions::default()
         };
         let command = SessionCommand { argv, env, mounts, streams };
         self.root.run_in_session(command, attending, &mut |output, bytes| match output {

@@ -1,6 +1,7 @@
 //! Errors of a build.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -45,7 +46,7 @@ pub enum BuildError {
         /// Location of the RUN.
         span: Span,
         /// Short name of the step, as in `build:6`.
-        step: String,
+        step: Box<str>,
         /// The whole command, words joined by spaces.
         command: String,
         /// The exit, as in `exit code: 1`.
@@ -54,6 +55,8 @@ pub enum BuildError {
         last_lines: Vec<String>,
         /// Advice, the likeliest first.
         helps: Vec<String>,
+        /// True if it was killed because it took too long.
+        is_timeout: bool,
     },
     /// The sandbox could not be set up.
     #[error("cannot run the step")]
@@ -193,6 +196,12 @@ pub enum BuildError {
         /// The error without location.
         error: Box<BuildError>,
     },
+    /// The build took longer than its maximum duration.
+    #[error("the build took longer than its limit of {} (--timeout)", humantime::format_duration(*limit))]
+    TimedOut {
+        /// The maximum duration.
+        limit: Duration,
+    },
     /// Another step failed first.
     #[error("another step failed")]
     Stopped,
@@ -249,6 +258,7 @@ impl BuildError {
             | Self::Bucket { .. }
             | Self::BadCache { .. }
             | Self::BusyCache { .. }
+            | Self::TimedOut { .. }
             | Self::Stopped
             | Self::Interrupted => Vec::new(),
         }
@@ -294,16 +304,22 @@ impl BuildError {
         Self::Located { span, code: codes::UNMAPPED_ID, help, error: Box::new(self) }
     }
 
-    /// Returns whether it is only the consequence of another error.
+    /// Returns whether it is only the consequence of another error, or says less than that.
     #[must_use]
     pub const fn is_consequence(&self) -> bool {
-        matches!(self, Self::Stopped)
+        matches!(self, Self::Stopped | Self::TimedOut { .. })
+    }
+
+    /// Returns whether a limit on durations has ended the build.
+    #[must_use]
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Run { is_timeout: true, .. })
     }
 
     /// Returns whether a step with this error was cancelled, and did not fail itself.
     #[must_use]
     pub const fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Interrupted)
+        matches!(self, Self::Stopped | Self::Interrupted | Self::TimedOut { .. })
     }
 
     /// Returns whether the environment of the build failed, rather than the Dockerfile or a step.
@@ -315,6 +331,7 @@ impl BuildError {
             Self::BadImage { span: Some(_), .. }
             | Self::Locked(_)
             | Self::Dockerfile { .. }
+            | Self::TimedOut { .. }
             | Self::Run { .. } => false,
             Self::BadImage { .. }
             | Self::Sandbox { .. }
@@ -377,7 +394,10 @@ fn is_of_machine(error: &SandboxError) -> bool {
     let (SandboxError::Setup { source, .. } | SandboxError::Overlay { source, .. }) = error else {
         return matches!(
             error,
-            SandboxError::NoUserNamespace { .. } | SandboxError::NoIsolation { .. }
+            SandboxError::NoUserNamespace { .. }
+                | SandboxError::NoIsolation { .. }
+                | SandboxError::NoPrivateNetwork { .. }
+                | SandboxError::NoResourceLimit { .. }
         );
     };
     let answer = Errno::from_io_error(source);

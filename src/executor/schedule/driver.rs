@@ -86,7 +86,8 @@ pub fn build<T>(
         |layers: Option<&BTreeSet<DiffId>>| export::export(services, options, &caches, layers);
     match built {
         Err(failed) => {
-            if !matches!(*failed.error, BuildError::Interrupted) {
+            let is_late = services.cancel.is_timed_out();
+            if !is_late && !matches!(*failed.error, BuildError::Interrupted) {
                 drop(export(None));
             }
             Err(failed)
@@ -270,7 +271,10 @@ impl<'a> Driver<'a> {
         let failed = failed.filter_map(|(number, result)| Some((Some(number), result.err()?)));
         let late = self.state.late_failure().map(|error| (None, error));
         let mut errors: Vec<(Option<usize>, Failure)> = failed.chain(late).collect();
-        let own = errors.iter().position(|(_, error)| !error.is_consequence()).unwrap_or(0);
+        let is_own = |(_, error): &(Option<usize>, Failure)| !error.is_consequence();
+        let is_limit = |(_, error): &(Option<usize>, Failure)| error.is_timeout();
+        let own = errors.iter().position(is_own).or_else(|| errors.iter().position(is_limit));
+        let own = own.unwrap_or(0);
         if errors.is_empty() {
             return Ok(());
         }
@@ -420,9 +424,8 @@ impl<'a> Driver<'a> {
         if let Some(source) = sandbox::refusal() {
             return Err(Failure::new(BuildError::Sandbox { span, source }));
         }
-        let files = StepFiles::of(state, stack, span)?;
         let started = Instant::now();
-        let mut files = run::run(state, active, (operation, span), &inputs, (files, stack))
+        let mut files = run::with_retries(state, active, (operation, span), &inputs, stack)
             .map_err(|failed| self.keep_session(at.stage, active, operation, failed).at(span))?;
         claim.note_duration(started);
         let upper = files.upper();

@@ -6,13 +6,17 @@ pub(super) mod memory_files;
 pub(super) mod root_directories;
 pub(super) mod stage_result;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::pathio;
-use crate::plan::{CacheKey, OperationKey, Plan};
+use crate::plan::{CacheKey, Network, OperationKey, Plan};
 use crate::pool;
+use crate::sandbox::{NAME_SERVER, PrivateNetwork, PrivateNetworkOptions, SandboxError};
+use crate::store::{StoreError, WorkDirectory};
 
 use super::cache::build_caches::BuildCaches;
 use super::cache::explain::Explainer;
@@ -22,7 +26,7 @@ use super::inputs::image_table::ImageTable;
 use super::mounts::context_directories::ContextDirectories;
 use super::slot::Slot;
 use super::stack::Stack;
-use super::{BuildOptions, Failure, Services};
+use super::{BuildOptions, Failure, Services, chain};
 
 use root_directories::RootDirectories;
 use stage_result::StageResult;
@@ -47,6 +51,8 @@ pub(in crate::executor) struct BuildState<'a> {
     pub(in crate::executor) emptied_caches: Mutex<BTreeSet<CacheKey>>,
     stages: Vec<Slot<StageResult>>,
     resolv_conf: OnceLock<Vec<u8>>,
+    /// The network of steps with `--network=private`, and the directory of its files.
+    network: Mutex<Option<(Arc<PrivateNetwork>, WorkDirectory)>>,
     /// Error while the layer of a RUN was hashed and the next step was running already. That step then
     /// ends only because the build is cancelled.
     late: Mutex<Option<Failure>>,
@@ -75,6 +81,7 @@ impl<'a> BuildState<'a> {
             emptied_caches: Mutex::default(),
             stages: plan.stages.iter().map(|_stage| Slot::new()).collect(),
             resolv_conf: OnceLock::new(),
+            network: Mutex::default(),
             late: Mutex::default(),
         }
     }
@@ -115,12 +122,77 @@ impl<'a> BuildState<'a> {
         pool::lock(&self.late).clone()
     }
 
-    /// Returns the content of the host's `/etc/resolv.conf`, empty if it cannot be read.
+    /// Returns the `/etc/resolv.conf` of a step, empty if the host's cannot be read.
     ///
-    /// If systemd-resolved wrote the address of its own stub there, the stub works for steps too: they
-    /// share the host's network.
-    pub(in crate::executor) fn resolv_conf(&self) -> &[u8] {
+    /// If systemd-resolved wrote the address of its own stub there, the stub works for steps that share the
+    /// host's network; in a private one, pasta passes the queries on.
+    pub(in crate::executor) fn resolv_conf(&self, network: Network) -> Cow<'_, [u8]> {
         let path = Path::new("/etc/resolv.conf");
-        self.resolv_conf.get_or_init(|| pathio::read(path, MAX_RESOLV_BYTES).unwrap_or_default())
+        let own = self
+            .resolv_conf
+            .get_or_init(|| pathio::read(path, MAX_RESOLV_BYTES).unwrap_or_default());
+        if network == Network::Private { private_resolv_conf(own) } else { Cow::Borrowed(own) }
+    }
+
+    /// Returns the private network of this build, and starts it for the first step that needs it.
+    pub(in crate::executor) fn private_network(&self) -> Result<Arc<PrivateNetwork>, SandboxError> {
+        let mut started = pool::lock(&self.network);
+        if let Some((network, _work)) = &*started {
+            return Ok(Arc::clone(network));
+        }
+        let failed = |error: StoreError| SandboxError::NoPrivateNetwork {
+            reason: chain(&error),
+            help: "check the store".to_owned(),
+        };
+        let work = self.services.store.work_directory().map_err(failed)?;
+        let search = self.services.environment.get("PATH");
+        let forwards_dns = matches!(self.resolv_conf(Network::Private), Cow::Owned(_));
+        let directory = work.path();
+        let search = search.map_or("", String::as_str);
+        let options = PrivateNetworkOptions { search, directory, forwards_dns };
+        let network = Arc::new(PrivateNetwork::start(&options)?);
+        *started = Some((Arc::clone(&network), work));
+        Ok(network)
+    }
+}
+
+/// Replaces name servers at loopback addresses, which a private network does not reach.
+fn private_resolv_conf(own: &[u8]) -> Cow<'_, [u8]> {
+    let is_local = |line: &str| {
+        let server = line.strip_prefix("nameserver").map(str::trim);
+        let address = server.and_then(|server| server.parse::<IpAddr>().ok());
+        address.is_some_and(|address| address.is_loopback())
+    };
+    let text = String::from_utf8_lossy(own);
+    if !text.lines().any(is_local) {
+        return Cow::Borrowed(own);
+    }
+    let line = |line: &str| {
+        if is_local(line) { format!("nameserver {NAME_SERVER}\n") } else { format!("{line}\n") }
+    };
+    Cow::Owned(text.lines().map(line).collect::<String>().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_of_the_loopback_are_replaced() {
+        for (own, want) in [
+            ("nameserver 10.0.0.1\nsearch x\n", None),
+            (
+                "nameserver 127.0.0.53\noptions edns0",
+                Some("nameserver 169.254.1.1\noptions edns0\n"),
+            ),
+            (
+                "nameserver ::1\nnameserver 10.0.0.1\n",
+                Some("nameserver 169.254.1.1\nnameserver 10.0.0.1\n"),
+            ),
+            ("", None),
+        ] {
+            let want = want.unwrap_or(own).as_bytes();
+            assert_eq!(private_resolv_conf(own.as_bytes()), want, "{own}");
+        }
     }
 }

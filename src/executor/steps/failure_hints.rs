@@ -13,6 +13,8 @@ pub(in crate::executor) struct FailedCommand<'a> {
     pub(in crate::executor) lines: &'a [String],
     /// The whole command, including the shell.
     pub(in crate::executor) argv: &'a [String],
+    /// True if the step trusts the certificates of `--ca-for-run`.
+    pub(in crate::executor) has_run_ca: bool,
     /// Network access of the step.
     pub(in crate::executor) network: Network,
     /// Platform of the step, as `os/architecture`.
@@ -99,13 +101,49 @@ const RESOLUTION_ERRORS: &[&str] = &[
     "no such host",
 ];
 
+/// Messages about certificates of unknown authorities: Python, OpenSSL, curl, Node.js, Go, GnuTLS in git,
+/// wget and apt, Java, Rust.
+const UNTRUSTED: &[&str] = &[
+    "CERTIFICATE_VERIFY_FAILED",
+    "self-signed certificate in certificate chain",
+    "self signed certificate in certificate chain",
+    "unable to get local issuer certificate",
+    "SSL certificate problem:",
+    "SELF_SIGNED_CERT_IN_CHAIN",
+    "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+    "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+    "x509: certificate signed by unknown authority",
+    "server certificate verification failed",
+    "Certificate verification failed: The certificate is NOT trusted",
+    "'s certificate, issued by",
+    "PKIX path building failed",
+    "invalid peer certificate: UnknownIssuer",
+    "certificate verify failed",
+];
+
+fn untrusted_hint(has_run_ca: bool) -> String {
+    if has_run_ca {
+        "the certificates of --ca-for-run do not include the authority of this server, or the program \
+         looks for certificates elsewhere: set its own variable or option to $SSL_CERT_FILE"
+            .to_owned()
+    } else {
+        "the image does not trust the authority of this server: if the network inspects TLS, pass the \
+         certificate of its authority with --ca-for-run FILE, which is trusted during steps only"
+            .to_owned()
+    }
+}
+
 /// Returns the most likely cause of the failure, and what to do about it.
 pub(in crate::executor) fn likely_cause(run: &FailedCommand<'_>) -> Option<String> {
     if run.has(RESOLUTION_ERRORS) {
         return Some(match run.network {
             Network::None => "the step has no network (--network=none): what it downloads must come from an earlier step or from ADD".to_owned(),
+            Network::Private => "the step has a network of its own (--network=private), which reaches what this machine reaches, but none of its loopback addresses: check whether the machine itself reaches the host, and whether its name server answers".to_owned(),
             Network::Host => "the step uses the machine's network and name servers: check whether the machine itself reaches the host; set a proxy with --build-arg HTTPS_PROXY=…".to_owned(),
         });
+    }
+    if run.has(UNTRUSTED) {
+        return Some(untrusted_hint(run.has_run_ca));
     }
     let known_message =
         || KNOWN_MESSAGES.iter().find(|sign| run.has(sign.any)).map(|sign| sign.help.to_owned());
@@ -303,7 +341,8 @@ mod tests {
 
     fn failed<'a>(code: u8, lines: &'a [String], argv: &'a [String]) -> FailedCommand<'a> {
         let (network, platform) = (Network::Host, "linux/amd64");
-        FailedCommand { code, lines, argv, network, platform, look: &|_| ProgramDiagnosis::Absent }
+        let (has_run_ca, look) = (false, &|_: &str| ProgramDiagnosis::Absent);
+        FailedCommand { code, lines, argv, has_run_ca, network, platform, look }
     }
 
     fn shell(script: &str) -> Vec<String> {
@@ -324,6 +363,18 @@ mod tests {
             (1, "cp: error writing '/x': No space left on device", "rbuild du"),
             (1, "touch: /src/a: Read-only file system", "`rw`"),
             (1, "error: externally-managed-environment", "venv"),
+            (
+                1,
+                "ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED]",
+                "--ca-for-run FILE",
+            ),
+            (1, "x509: certificate signed by unknown authority", "--ca-for-run FILE"),
+            (
+                60,
+                "curl: (60) SSL certificate problem: unable to get local issuer certificate",
+                "--ca-for-run FILE",
+            ),
+            (1, "ERROR: cannot verify h's certificate, issued by x", "--ca-for-run FILE"),
             (
                 1,
                 "npm ERR! The `npm ci` command can only install with an existing",

@@ -7,4 +7,5 @@ pub(super) mod run;
 pub(super) mod run_failure;
 pub(super) mod step_files;
 pub(super) mod step_root;
+mod time_limit;
 pub(super) mod workdir;

@@ -1,14 +1,17 @@
 //! RUN: executes one command in a rootfs made of the layers so far.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::diag::{Span, size};
 use crate::plan::RunOperation;
-use crate::sandbox::{Exit, Output, SandboxError};
+use crate::sandbox::{AttachOptions, Exit, Output, SandboxError};
 
 use super::run_failure::FailedStep;
 use super::step_files::StepFiles;
 use super::step_root::StepRoot;
+use super::time_limit::{TimeLimit, shown_command_line};
 
 use crate::executor::active_step::ActiveStep;
 use crate::executor::error::unshared;
@@ -41,6 +44,34 @@ impl From<Failure> for FailedRun {
     }
 }
 
+/// Runs the command of `operation` at `span` on `stack`; returns the files as the command left them. A
+/// command that fails is re-run on the unchanged files of `stack`, as often as the Dockerfile says.
+pub(in crate::executor) fn with_retries(
+    state: &BuildState<'_>,
+    step: &ActiveStep,
+    (operation, span): (&RunOperation, Span),
+    inputs: &MountInputs,
+    stack: &Stack,
+) -> std::result::Result<StepFiles, FailedRun> {
+    let n_retries = operation.patience.n_retries;
+    for nth in 1..=n_retries {
+        let files = StepFiles::of(state, stack, span)?;
+        let failed = match run(state, step, (operation, span), inputs, (files, stack)) {
+            Err(failed) if !state.services.cancel.is_set() => failed,
+            done => return done,
+        };
+        // The command itself failed: another attempt may succeed.
+        let BuildError::Run { how, .. } = &failed.error else { return Err(failed) };
+        let text = format!(
+            "{} failed ({how}): it runs again on unchanged files (retry {nth} of {n_retries})",
+            step.name
+        );
+        state.services.event(Event::Warning { text });
+    }
+    let files = StepFiles::of(state, stack, span)?;
+    run(state, step, (operation, span), inputs, (files, stack))
+}
+
 /// Runs the command of `operation` at `span` in `files`, which are those of `stack`; returns them as the
 /// command left them.
 ///
@@ -55,8 +86,9 @@ pub(in crate::executor) fn run(
     let services = state.services;
     let mut root = StepRoot::prepare(state, step, span, operation, inputs, files)?;
     services.execute(step, state.root_remark());
-    let (mut exit, mut last_lines) = run_shown(services, step, &root);
-    if let Err(SandboxError::MemoryLimit { max_bytes }) = exit {
+    let limit = TimeLimit::of(operation, services.cancel);
+    let mut ran = run_shown(services, step, &root, limit);
+    if let Err(SandboxError::MemoryLimit { max_bytes }) = ran.exit {
         let text = format!(
             "{} changed more than {} of files, for which memory is too short: it runs again, on the disk",
             step.name,
@@ -66,26 +98,37 @@ pub(in crate::executor) fn run(
         drop(root);
         let files = StepFiles::in_place(state, stack, span)?;
         root = StepRoot::prepare(state, step, span, operation, inputs, files)?;
-        (exit, last_lines) = run_shown(services, step, &root);
+        ran = run_shown(services, step, &root, limit);
     }
-    if services.cancel.is_set() && !matches!(exit, Ok(Exit::Code(0))) {
-        return Err(services.stopped().into());
-    }
-    match exit {
-        Ok(Exit::Code(0)) => Ok(root.done()?),
-        exit => {
-            let failed = FailedStep {
-                span,
-                step,
-                operation,
-                root: root.as_fd(),
-                provided: &state.options.provided,
-            };
-            let error = failed.error(exit, last_lines.into_lines());
-            let root = root.is_kept().then(|| Box::new(root));
-            Err(FailedRun { error, root })
-        }
-    }
+    let failed = FailedStep {
+        span,
+        step,
+        operation,
+        root: root.as_fd(),
+        provided: &state.options.provided,
+        has_run_ca: state.options.run_trust.is_some(),
+        exceeded_memory: root.exceeded_memory(),
+    };
+    let error = match ran.exit {
+        Ok(Exit::Code(0)) => return Ok(root.done()?),
+        Err(SandboxError::TimedOut) => failed.timeout(limit, ran),
+        _ if services.cancel.is_timed_out() => failed.timeout(limit.of_build(), ran),
+        _ if services.cancel.is_set() => return Err(services.stopped().into()),
+        exit => failed.error(exit, ran.last_lines.into_lines()),
+    };
+    let root = root.is_kept().then(|| Box::new(root));
+    Err(FailedRun { error, root })
+}
+
+/// The result of a command, and the facts that its error needs.
+#[derive(Debug)]
+pub(super) struct RanCommand {
+    pub(super) exit: std::result::Result<Exit, SandboxError>,
+    pub(super) last_lines: LastLines,
+    /// Time since its last output.
+    pub(super) silent: Duration,
+    /// Command line of the process that ran when the command was killed, with secrets masked.
+    pub(super) last_process: Option<String>,
 }
 
 /// Runs the command and reports its output with secrets masked.
@@ -93,29 +136,39 @@ fn run_shown(
     services: &Services<'_>,
     step: &ActiveStep,
     root: &StepRoot,
-) -> (std::result::Result<Exit, SandboxError>, LastLines) {
+    limit: TimeLimit,
+) -> RanCommand {
     let mask = root.mask();
     let mut last_lines = LastLines::default();
+    let mut last_output = Instant::now();
     let mut show = |stream, bytes: Vec<u8>| {
         if !bytes.is_empty() {
+            last_output = Instant::now();
             last_lines.push(&bytes);
             services.event(Event::Output { step: step.id, stream, bytes });
         }
     };
     let (mut out, mut err) = (MaskedStream::default(), MaskedStream::default());
-    let stop = services.cancel.as_fd();
-    let exit = root.run(stop, &mut |output, bytes| match output {
+    let last_process = OnceLock::new();
+    let attending = AttachOptions {
+        cancel: Some(services.cancel.as_fd()),
+        deadline: limit.deadline(),
+        last_process: Some(&last_process),
+        ..AttachOptions::default()
+    };
+    let exit = root.run(attending, &mut |output, bytes| match output {
         Output::Stdout => show(Stream::Stdout, mask.pass(&mut out, bytes).into_owned()),
         Output::Stderr => show(Stream::Stderr, mask.pass(&mut err, bytes).into_owned()),
     });
     show(Stream::Stdout, mask.end(&out));
     show(Stream::Stderr, mask.end(&err));
-    (exit, last_lines)
+    let last_process = last_process.into_inner().map(|line| shown_command_line(&line, mask));
+    RanCommand { exit, last_lines, silent: last_output.elapsed(), last_process }
 }
 
 /// The last lines of an output of any length.
 #[derive(Debug, Default)]
-struct LastLines {
+pub(super) struct LastLines {
     lines: VecDeque<Vec<u8>>,
     open: bool,
 }
@@ -149,7 +202,7 @@ impl LastLines {
         }
     }
 
-    fn into_lines(self) -> Vec<String> {
+    pub(super) fn into_lines(self) -> Vec<String> {
         let text = |line: Vec<u8>| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
         self.lines.into_iter().map(text).collect()
     }

@@ -1,8 +1,9 @@
 //! The error of a failed RUN, with advice.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use crate::diag::Span;
+use crate::diag::{Span, size};
 use crate::oci::Platform;
 use crate::plan::{RunMountKind, RunOperation};
 use crate::sandbox::{Exit, SandboxError};
@@ -12,6 +13,8 @@ use crate::executor::{BuildError, Provided};
 
 use super::exec_diagnosis::{self, ProgramSearch};
 use super::failure_hints::{FailedCommand, likely_cause, signal_hint};
+use super::run::RanCommand;
+use super::time_limit::TimeLimit;
 
 /// A RUN that failed, with its rootfs.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +26,10 @@ pub(in crate::executor) struct FailedStep<'a> {
     pub(in crate::executor) root: BorrowedFd<'a>,
     /// Secrets and agents of the build.
     pub(in crate::executor) provided: &'a Provided,
+    /// True if the step trusts the certificates of `--ca-for-run`.
+    pub(in crate::executor) has_run_ca: bool,
+    /// The limit on memory because of which the kernel has killed a process of the step.
+    pub(in crate::executor) exceeded_memory: Option<u64>,
 }
 
 impl FailedStep<'_> {
@@ -64,11 +71,44 @@ impl FailedStep<'_> {
             }
             Err(source) => return BuildError::Sandbox { span, source },
         };
+        let (how, help) = match self.exceeded_memory {
+            Some(bytes) => (
+                format!(
+                    "{how}; out of memory: the limit of {} (--memory) was reached",
+                    size(bytes)
+                ),
+                Some("raise --memory, or let the command use less, as with `make -j2`".to_owned()),
+            ),
+            None => (how, help),
+        };
         let mut helps = self.not_given();
         helps.extend(hard_link_hint(&last_lines));
         helps.extend(help);
-        let step = self.step.short_name();
-        BuildError::Run { span, step, command, how, last_lines, helps }
+        let step = self.step.short_name().into();
+        BuildError::Run { span, step, command, how, last_lines, helps, is_timeout: false }
+    }
+
+    /// Returns the error of a command that was killed because of `limit`.
+    pub(super) fn timeout(&self, limit: TimeLimit, ran: RanCommand) -> BuildError {
+        let mut how = limit.how();
+        if let Some(process) = &ran.last_process {
+            how.push_str(&format!(", while `{process}` was running"));
+        }
+        let last_lines = ran.last_lines.into_lines();
+        let silent = humantime::format_duration(Duration::from_secs(ran.silent.as_secs()));
+        how.push_str(&match last_lines.is_empty() {
+            true => "; it printed nothing".to_owned(),
+            false => format!("; its last output came {silent} earlier"),
+        });
+        BuildError::Run {
+            span: self.span,
+            step: self.step.short_name().into(),
+            command: self.operation.argv.join(" "),
+            how,
+            last_lines,
+            helps: vec![limit.help()],
+            is_timeout: true,
+        }
     }
 
     /// Names optional secrets and agents that the step mounts and the caller did not provide.
@@ -101,6 +141,7 @@ impl FailedStep<'_> {
             code,
             lines,
             argv: &operation.argv,
+            has_run_ca: self.has_run_ca,
             network: operation.network,
             platform: &operation.platform,
             look: &look,

@@ -168,6 +168,17 @@ impl StepFiles {
         drop(rootfs);
     }
 
+    /// Returns the directory with the changes of the step, or one that contains them.
+    pub(in crate::executor) fn changes(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Overlay(OverlayFiles { changes: Changes::InStore(upper), .. }) => upper.as_fd(),
+            Self::Overlay(OverlayFiles { changes: Changes::InMemory(memory), .. }) => {
+                memory.upper()
+            }
+            Self::InPlace(files) => files.root.as_fd(),
+        }
+    }
+
     /// Returns a directory for other files of the step.
     pub(in crate::executor) const fn work(&self) -> &WorkDirectory {
         match self {

@@ -15,7 +15,8 @@ use crate::plan::RunSettings;
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
     self, AttachOptions, CapabilityChanges, Exit, Isolation, KeptMounts, Limit, Mount,
-    MountNamespace, MountSource, Output, Resource, Rootfs, RunSpec, SandboxError, Streams, User,
+    MountNamespace, MountSource, Output, Resource, Rootfs, RunSpec, SandboxError, StepCgroup,
+    Streams, User,
 };
 use crate::store::WorkDirectory;
 use crate::tree::{Accounts, ResolvedUser};
@@ -25,8 +26,10 @@ use crate::executor::active_step::ActiveStep;
 use crate::executor::copy::sources::read_accounts;
 use crate::executor::mounts::mask::Mask;
 use crate::executor::mounts::mount_point::{self, MountPoints};
+use crate::executor::mounts::run_trust::{self, RunTrust};
 use crate::executor::mounts::source::MountInputs;
 use crate::executor::mounts::step_mounts::StepMounts;
+use crate::executor::mounts::trusted_files::{self, TrustedFiles};
 use crate::executor::state::BuildState;
 
 use super::step_files::StepFiles;
@@ -41,6 +44,8 @@ pub(in crate::executor) struct StepRoot {
     points: MountPoints,
     own: StepMounts,
     files: StepFiles,
+    /// Files of the image that list more trusted certificates during the step.
+    trusted: Option<TrustedFiles>,
     /// Mount namespace of the first command that ran in it.
     kept: OnceLock<Arc<KeptMounts>>,
 }
@@ -78,23 +83,56 @@ impl StepRoot {
         let mut mounts = mounts(state, files.work(), operation, rootfs.as_fd(), &mut points)?;
         let own = StepMounts::prepare(state, step, operation, inputs, &rootfs, &mut points)?;
         mounts.extend(own.mounts.iter().cloned());
-        files.ignore_mount_points(&rootfs, own.mounts.is_empty() && !operation.insecure);
-        let mut spec = spec(operation, &user, &own.env, mounts);
+        let mut provided = own.env.clone();
+        let trust = state.options.run_trust.as_ref();
+        let trusted = trust.map(|trust| {
+            let home = user.home.as_deref().unwrap_or("/");
+            let trusted = TrustedFiles::extend(rootfs.as_fd(), trust, &operation.env)?;
+            mounts.push(trust_mount(files.work(), trust, &trusted)?);
+            let is_set = |name: &str| {
+                let given = operation.env.iter().chain(&provided);
+                given.into_iter().any(|(known, _)| known == name)
+            };
+            let has_wgetrc = trusted_files::has_file(rootfs.as_fd(), &format!("{home}/.wgetrc"));
+            let variables = run_trust::variables(|name| {
+                is_set(name) || (name == run_trust::WGETRC && has_wgetrc)
+            });
+            provided.extend(variables);
+            Ok::<_, BuildError>(trusted)
+        });
+        let trusted = trusted.transpose()?;
+        let is_sure = own.mounts.is_empty() && !operation.insecure && trusted.is_none();
+        files.ignore_mount_points(&rootfs, is_sure);
+        let mut spec = spec(operation, &user, &provided, mounts);
         // Offline or not, the key is the same: the network of a step may be down at any time.
         if state.services.registry.is_offline() {
             spec.network = sandbox::Network::None;
+        } else if operation.network == Network::Private {
+            let network = state.private_network();
+            let network = network.map_err(|source| BuildError::Sandbox { span, source })?;
+            spec.network = sandbox::Network::Private(network);
+        }
+        if let Some(limits) = &state.options.resources {
+            let group = StepCgroup::new(limits);
+            let group = group.map_err(|source| BuildError::Sandbox { span, source })?;
+            spec.cgroup = Some(Arc::new(group));
         }
         let is_kept =
             state.options.keep_failed && sandbox::isolation() == Some(Isolation::Namespace);
         if is_kept {
             spec.mount_namespace = MountNamespace::Kept;
         }
-        Ok(Self { rootfs, spec, points, own, files, kept: OnceLock::new() })
+        Ok(Self { rootfs, spec, points, own, files, trusted, kept: OnceLock::new() })
     }
 
     /// Returns the values to mask in its output.
     pub(in crate::executor) const fn mask(&self) -> &Mask {
         &self.own.mask
+    }
+
+    /// Returns the limit on memory, if a process of the step was killed because of it.
+    pub(in crate::executor) fn exceeded_memory(&self) -> Option<u64> {
+        self.spec.cgroup.as_ref().and_then(|group| group.exceeded_memory())
     }
 
     /// Returns the root, for lookups of paths.
@@ -116,10 +154,9 @@ impl StepRoot {
     /// Runs the step's command.
     pub(in crate::executor) fn run(
         &self,
-        cancel: BorrowedFd<'_>,
+        attending: AttachOptions<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> std::result::Result<Exit, SandboxError> {
-        let attending = AttachOptions { cancel: Some(cancel), ..AttachOptions::default() };
         self.run_spec(&self.spec, attending, on_output)
     }
 
@@ -164,12 +201,15 @@ impl StepRoot {
 
     /// Returns the files as the command left them, without mounts and mount points.
     pub(in crate::executor) fn done(self) -> Result<StepFiles> {
-        let Self { rootfs, spec, points, own, mut files, kept } = self;
+        let Self { rootfs, spec, points, own, mut files, trusted, kept } = self;
         files.note_changes();
         rootfs.forget(&own.emulated);
         drop((kept, spec, own));
         points.remove()?;
         files.end(rootfs);
+        if let Some(trusted) = trusted {
+            trusted.clean(files.changes())?;
+        }
         Ok(files)
     }
 }
@@ -204,13 +244,15 @@ fn spec(
         user: User { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
         hostname: operation.hostname.clone(),
         network: match operation.network {
-            Network::Host => sandbox::Network::Host,
+            // The caller replaces it by a private one.
+            Network::Host | Network::Private => sandbox::Network::Host,
             Network::None => sandbox::Network::None,
         },
         mounts,
         insecure: operation.insecure,
         capabilities: capabilities(&operation.settings),
         shm_bytes: operation.settings.shm_bytes.unwrap_or(sandbox::DEFAULT_SHM_BYTES),
+        cgroup: None,
         limits: limits(&operation.settings.ulimits),
         streams: Streams::Output,
         mount_namespace: MountNamespace::Own,
@@ -299,10 +341,10 @@ fn mounts(
     points: &mut MountPoints,
 ) -> Result<Vec<Mount>> {
     let hosts = hosts_file(&operation.hostname, &operation.settings.hosts);
-    let resolv = operation.settings.dns.resolv_conf(state.resolv_conf());
+    let resolv = operation.settings.dns.resolv_conf(&state.resolv_conf(operation.network));
     let mut mounts = Vec::new();
     for (name, target, content) in
-        [("hosts", "/etc/hosts", hosts.as_bytes()), ("resolv", "/etc/resolv.conf", &resolv)]
+        [("hosts", "/etc/hosts", hosts.as_bytes()), ("resolv", "/etc/resolv.conf", &*resolv)]
     {
         points.ensure(root, target.as_bytes(), false)?;
         let path = work.path().join(name);
@@ -324,6 +366,13 @@ fn mounts(
         mounts.push(file_mount(&scripts, &directory.to_string_lossy(), true)?);
     }
     Ok(mounts)
+}
+
+/// Returns the mount with the files that variables of the step name.
+fn trust_mount(work: &WorkDirectory, trust: &RunTrust, files: &TrustedFiles) -> Result<Mount> {
+    let path = work.path().join("ca");
+    trust.write(&path, files.own_bundle())?;
+    file_mount(&path, run_trust::DIRECTORY, true)
 }
 
 fn file_mount(path: &Path, target: &str, read_only: bool) -> Result<Mount> {

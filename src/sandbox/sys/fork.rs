@@ -42,6 +42,13 @@ pub(in crate::sandbox) fn unshare_mounts_and_pids() -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// Moves the calling thread into a new network namespace. unshare(2), Linux 2.6.24.
+pub(in crate::sandbox) fn unshare_network() -> rustix::io::Result<()> {
+    // SAFETY: one integer. The caller's thread uses no socket of its former namespace.
+    super::checked(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET) }))?;
+    Ok(())
+}
+
 /// Gives the calling thread a root and a working directory of its own (unshare(2), `CLONE_FS`).
 #[cfg(test)]
 pub(in crate::sandbox) fn unshare_working_directory() -> rustix::io::Result<()> {

@@ -17,6 +17,7 @@ use crate::dockerfile::ir::{self, Escape, Instruction, Kind, Word};
 use super::blank::{bare_word, blanks0, is_blank, trim};
 use super::keyword::Keyword;
 use super::lines::LogicalLine;
+use super::patience;
 use super::reader::InstructionReader;
 
 /// The result of parsing a logical line.
@@ -56,15 +57,34 @@ pub(super) fn parse(
     }
     let arg = reader.keyword == Keyword::Arg;
     let keyword = reader.word(reader.keyword_part);
+    let name = reader.keyword.name();
     match kind(&mut reader, rest) {
-        Some(kind) => ParsedLine::Instruction(Instruction {
-            span,
-            keyword,
-            text: text.to_owned(),
-            skip_checks: line.skip_checks.clone(),
-            kind,
-        }),
+        Some(mut kind) => {
+            set_patience(&mut kind, line, name, diagnostics);
+            ParsedLine::Instruction(Instruction {
+                span,
+                keyword,
+                text: text.to_owned(),
+                skip_checks: line.skip_checks.clone(),
+                kind,
+            })
+        }
         None => ParsedLine::Bad { arg },
+    }
+}
+
+/// Gives a RUN the settings of the comment above it.
+fn set_patience(
+    kind: &mut Kind,
+    line: &LogicalLine,
+    keyword: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let Some(found) = &line.patience else { return };
+    if let Kind::Run(run) = kind {
+        run.patience = Some(found.value);
+    } else {
+        diagnostics.push(patience::not_a_run(found, keyword));
     }
 }
 

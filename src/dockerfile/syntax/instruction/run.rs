@@ -41,7 +41,8 @@ pub(super) fn run<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Opti
         }
     }
     let form = run_form(reader, arguments)?;
-    Some(Kind::Run(Run { mounts, network, security, devices, form }))
+    let patience = None;
+    Some(Kind::Run(Run { patience, mounts, network, security, devices, form }))
 }
 
 /// grammar: heredoc_command
