@@ -1,6 +1,7 @@
 //! `rbuild bake` builds: targets share steps, use each other's images, and write their outputs.
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests may panic and read files as a user would"
 )]

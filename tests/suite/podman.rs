@@ -2,7 +2,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "tests may panic and access the system directly"
 )]
 
@@ -19,7 +18,7 @@ use crate::support::registry::{DockerRegistry, Setup};
 fn config_of(env: &Env, dockerfile: &str, args: &[&str]) -> Value {
     let output = ["-o", "type=oci,tar=false,dest=out"];
     env.build(dockerfile, &[&output[..], args].concat()).ok();
-    let config = Layout::read(&env.path("out")).config.clone();
+    let config = Layout::read(&env.path("out")).config;
     fs::remove_dir_all(env.path("out")).unwrap();
     config
 }
@@ -199,7 +198,7 @@ fn format_sets_the_media_types_of_all_outputs() {
     let media_type = |env: &Env, args: &[&str]| {
         let args = [&["-o", "type=oci,tar=false,dest=typed"], args].concat();
         env.build("FROM scratch\nCOPY . /\n", &args).ok();
-        let manifest = Layout::read(&env.path("typed")).manifest.clone();
+        let manifest = Layout::read(&env.path("typed")).manifest;
         fs::remove_dir_all(env.path("typed")).unwrap();
         manifest["mediaType"].as_str().unwrap().to_owned()
     };

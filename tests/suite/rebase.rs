@@ -1,5 +1,5 @@
 //! `rbuild rebase`: images on newer bases, compared with builds on these.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use serde_json::Value;
 
@@ -33,11 +33,7 @@ fn rebased_image_has_the_layers_of_the_new_base_and_its_own() {
     // A store that knows the old version.
     let digest = old["Layers"].as_array().unwrap().len();
     assert_eq!(digest, 4);
-    env.build(
-        &format!("FROM base:1\nRUN echo old > /version\nENV VERSION=old\n"),
-        &["-t", "old:1"],
-    )
-    .ok();
+    env.build("FROM base:1\nRUN echo old > /version\nENV VERSION=old\n", &["-t", "old:1"]).ok();
     env.rbuild(&[&args[..], &["--base", "old:1"]].concat()).ok();
     env.build(&own, &["-t", "built:2", "--pull"]).ok();
     let done = env.rbuild(&["diff", "--json", "app:2", "built:2"]).ok();

@@ -1,6 +1,5 @@
 //! Squashed images: the same files in fewer layers.
 #![expect(
-    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "tests may panic and access the system directly"

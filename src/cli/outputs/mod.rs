@@ -135,11 +135,9 @@ impl Outputs {
         let mut epochs = self.all.iter().map(|output| output.epoch_s);
         let first = epochs.next().flatten();
         if epochs.any(|epoch_s| epoch_s != first) {
-            return Err(
-                "all outputs need the same source-date-epoch: they share one image; or use \
-                        --build-arg SOURCE_DATE_EPOCH=SECONDS"
-                    .to_owned(),
-            );
+            let text = "error: all outputs need the same source-date-epoch: they share one image; or \
+                        use --build-arg SOURCE_DATE_EPOCH=SECONDS";
+            return Err(CliError::new(text, Exit::Usage));
         }
         Ok(first)
     }
