@@ -3,6 +3,7 @@
 //! `tests/bake-record.py` records; it describes the files of a case.
 #![expect(
     clippy::disallowed_methods,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "tests read files and panic on failure"
 )]
@@ -12,7 +13,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rbuild::bake::{self, Ambient, ComposeSettings, DefinitionFile, Randomness, Settings};
+use rbuild::diag::{Style, render};
+
 use crate::support::env::{Done, Env};
+use crate::support::generate::Random;
+use crate::support::mutate::mutant;
 
 /// Files of a case that are not its input.
 const OWN: [&str; 7] = ["expected", "fails", "newer", "command", "env", "stdin", "message.snap"];
@@ -173,4 +179,52 @@ fn bombs_end_with_an_error() {
         let path = env.shown(&format!("context/{name}"));
         env.rbuild(&["bake", "--print", "-f", &path]).fails(2, &[part]);
     }
+}
+
+/// Returns the definition files of all cases, with their names.
+fn definitions() -> Vec<(String, String)> {
+    let files = cases().into_iter().flat_map(|case| fs::read_dir(case).unwrap());
+    let files = files.map(|entry| entry.unwrap().path()).filter(|path| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        ["hcl", "json", "yaml", "yml"].contains(&ending)
+    });
+    let named = files.map(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(path).unwrap())
+    });
+    named.collect()
+}
+
+#[test]
+fn damaged_definitions_are_read_or_refused_at_a_position() {
+    let settings = Settings {
+        lookup: &|_| None,
+        builtins: [("BAKE_CMD_CONTEXT".to_owned(), "cwd://".to_owned())].into(),
+        ambient: Ambient { now_s: 0, home: "/".to_owned(), randomness: Randomness::of([0; 32]) },
+    };
+    let compose = ComposeSettings {
+        environment: [("TAG".to_owned(), "1".to_owned())].into(),
+        dotenv: None,
+        read: &|_| Ok(None),
+    };
+    let mut random = Random(7);
+    let (mut n_read, mut n_refused) = (0, 0);
+    for (name, text) in definitions() {
+        for _ in 0..40 {
+            let data = mutant(&text, "\"${}%[]()=,:\n~*&!<>?|-#\\é0a", &mut random).into_bytes();
+            let files = [DefinitionFile { name: name.clone(), data }];
+            match bake::parse(&files, &settings, &compose, true) {
+                Ok(_) => n_read += 1,
+                Err(errors) => {
+                    n_refused += 1;
+                    for error in errors {
+                        let found = error.diagnostic(&files);
+                        let (diagnostic, source) = found.unwrap_or_else(|| panic!("{error}"));
+                        assert!(render(&[diagnostic], &source, Style::Plain).contains(" --> "));
+                    }
+                }
+            }
+        }
+    }
+    assert!(n_read > 500 && n_refused > 500, "{n_read} read, {n_refused} refused");
 }
