@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod actions_cache;
 mod advice;
 mod agreement;
 mod archive;
