@@ -43,6 +43,7 @@ mod expand;
 mod explain;
 mod faults;
 mod forecast;
+mod github_actions;
 mod grammar;
 mod hashing_pass;
 mod history;
