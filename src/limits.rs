@@ -198,6 +198,9 @@ pub const MAX_TOKEN_BYTES: u64 = 1 << 20;
 /// Maximum size of a bucket's response where a short text is expected.
 pub const MAX_BUCKET_ANSWER_BYTES: u64 = 1 << 20;
 
+/// Maximum size of an answer of GitHub's cache service: a signed address, or an error.
+pub const MAX_ACTIONS_ANSWER_BYTES: u64 = 64 << 10;
+
 /// Maximum size of a credential helper's response.
 pub const MAX_HELPER_ANSWER_BYTES: u64 = 64 << 10;
 

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::oci::{Descriptor, DiffId, Digest, LayerCompression, Reference};
 use crate::pathio::{Context as _, PathError};
 use crate::pool::{self, Scope};
-use crate::registry::{BucketDirectory, Client, RegistryError};
+use crate::registry::{BlobDirectory, Client, RegistryError};
 use crate::store::{ArrivingBlob, LayerOptions, LayerSource, Store, StoreError};
 
 use super::layout_reader::LayoutReader;
@@ -18,8 +18,8 @@ use super::{ExportError, LayoutError, Result};
 enum SourceLocation<'a> {
     Registry(Reference),
     Layout(&'a Path),
-    /// A bucket directory, usable only if this process has its keys.
-    Bucket(&'a str),
+    /// A directory of blobs, usable only if this process has its keys.
+    Blobs(&'a str),
 }
 
 impl<'a> SourceLocation<'a> {
@@ -28,7 +28,7 @@ impl<'a> SourceLocation<'a> {
             return Some(Self::Layout(Path::new(&source.place)));
         }
         if source.place.contains("://") {
-            return Some(Self::Bucket(&source.place));
+            return Some(Self::Blobs(&source.place));
         }
         source.place.parse().ok().map(Self::Registry)
     }
@@ -38,7 +38,7 @@ impl<'a> SourceLocation<'a> {
 pub(super) fn repository(source: &LayerSource) -> Option<Reference> {
     match SourceLocation::of(source)? {
         SourceLocation::Registry(name) => Some(name),
-        SourceLocation::Layout(_) | SourceLocation::Bucket(_) => None,
+        SourceLocation::Layout(_) | SourceLocation::Blobs(_) => None,
     }
 }
 
@@ -86,8 +86,8 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
             Some(SourceLocation::Layout(directory)) => {
                 Ok(LayoutReader::new(directory).open_blob(&source.blob).is_ok())
             }
-            Some(SourceLocation::Bucket(place)) => match registry.bucket_directory(place) {
-                Some(directory) => is_in_bucket(registry, &directory, &source),
+            Some(SourceLocation::Blobs(place)) => match registry.blob_directory(place) {
+                Some(directory) => is_in_directory(registry, directory.as_ref(), &source),
                 // Not forgotten: a build with the bucket's keys may find it there.
                 None => continue,
             },
@@ -102,12 +102,12 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
     last.map_or(Ok(false), Err)
 }
 
-fn is_in_bucket(
+fn is_in_directory(
     registry: &Client,
-    directory: &BucketDirectory,
+    directory: &dyn BlobDirectory,
     source: &LayerSource,
 ) -> Result<bool> {
-    let found = directory.bucket.find_object(registry, &directory.key(source.blob.digest));
+    let found = directory.find_blob(registry, &source.blob);
     let found = found.map_err(|error| {
         let place = directory.to_string();
         ExportError::Origin { place, source: error }
@@ -184,13 +184,22 @@ fn copy_into(
     arriving: &ArrivingBlob,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
-    let Some(name) = repository(source) else {
-        return copy_to(registry, source, &mut InOrder { arriving, at: 0 }, progress);
-    };
     let write_at = |offset, bytes: &[u8]| arriving.write_at(offset, bytes);
-    registry
-        .pull_blob_in_parts(&name, &source.blob, &write_at, progress)
-        .map_err(|error| ExportError::Origin { place: source.place.clone(), source: error })
+    match SourceLocation::of(source) {
+        Some(SourceLocation::Registry(name)) => registry
+            .pull_blob_in_parts(&name, &source.blob, &write_at, progress)
+            .map_err(|error| ExportError::Origin { place: source.place.clone(), source: error }),
+        Some(SourceLocation::Blobs(place))
+            if let Some(directory) = registry.blob_directory(place) =>
+        {
+            directory.pull_blob_in_parts(registry, &source.blob, &write_at, progress).map_err(
+                |error| ExportError::Origin { place: directory.to_string(), source: error },
+            )
+        }
+        Some(SourceLocation::Layout(_) | SourceLocation::Blobs(_)) | None => {
+            copy_to(registry, source, &mut InOrder { arriving, at: 0 }, progress)
+        }
+    }
 }
 
 /// Writes the parts of an arriving blob in order.
@@ -345,14 +354,14 @@ fn copy_to(
                 .context("copy a blob of", directory)?;
             Ok(())
         }
-        Some(SourceLocation::Bucket(place))
-            if let Some(directory) = registry.bucket_directory(place) =>
+        Some(SourceLocation::Blobs(place))
+            if let Some(directory) = registry.blob_directory(place) =>
         {
             directory
                 .pull_blob(registry, &source.blob, sink, progress)
                 .map_err(|source| ExportError::Origin { place: directory.to_string(), source })
         }
-        Some(SourceLocation::Bucket(_)) | None => {
+        Some(SourceLocation::Blobs(_)) | None => {
             Err(StoreError::Missing { what: format!("a layer at {}", source.place) }.into())
         }
     }

@@ -6,8 +6,8 @@
 //! the compressed blob. Layers of a base image are exported unchanged.
 
 mod archive_output;
+mod blob_directory;
 mod blob_file;
-mod bucket;
 mod documents;
 mod engine;
 mod error;
@@ -40,7 +40,7 @@ use crate::store::Store;
 
 use rootfs::Rootfs;
 
-pub use bucket::{BucketUpload, renew_in_bucket, send_to_bucket};
+pub use blob_directory::{DirectoryUpload, renew_in_directory, send_to_directory};
 pub use documents::{PackedImage, compression_of, is_packed, pack, pack_layers};
 pub use engine::{Engine, EngineError};
 pub use error::{ExportError, ExportWarning, SkippedFiles};

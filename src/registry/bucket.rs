@@ -14,6 +14,7 @@ use std::time::Duration;
 use rusty_s3::actions::{GetObject, HeadObject, PutObject};
 use rusty_s3::{Credentials, S3Action, UrlStyle};
 
+use super::blob_directory::{BlobDirectory, ObjectInfo, OpenFile};
 use super::date::parse_http_date;
 use super::error::shown;
 use super::http::{Body, Method, Request, Response, protocol};
@@ -86,15 +87,6 @@ impl fmt::Display for BucketDirectory {
     }
 }
 
-/// Size and age of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ObjectInfo {
-    /// Its length in bytes.
-    pub n_bytes: u64,
-    /// Time of the last write, seconds since 1970, if the server sent it.
-    pub modified_s: Option<i64>,
-}
-
 impl Bucket {
     /// Creates a bucket handle. No request is sent.
     ///
@@ -151,21 +143,26 @@ impl BucketDirectory {
     pub fn key(&self, digest: Digest) -> String {
         format!("{}{digest}", self.prefix)
     }
+}
 
-    /// Returns the name of the directory in the store's index. It cannot be mistaken for an image
-    /// name or a path.
-    #[must_use]
-    pub fn location(&self) -> String {
+impl BlobDirectory for BucketDirectory {
+    fn location(&self) -> String {
         format!("s3:{}{}", self.bucket.bucket.base_url(), self.prefix)
     }
 
-    /// Streams the blob of an object into `sink`. Resumes after a broken connection. After an
-    /// error, discard what was written.
-    ///
-    /// # Errors
-    /// [`RegistryError::WrongDigest`] or [`RegistryError::WrongSize`] if the content is not the
-    /// blob; [`RegistryError::Local`] if `sink` fails; otherwise the server's error.
-    pub fn pull_blob(
+    fn find_blob(&self, client: &Client, blob: &Descriptor) -> Result<Option<ObjectInfo>> {
+        self.bucket.find_object(client, &self.key(blob.digest))
+    }
+
+    fn renew_blob(&self, client: &Client, digest: Digest) -> Result<()> {
+        self.bucket.touch_object(client, &self.key(digest))
+    }
+
+    fn push_blob(&self, client: &Client, blob: &Descriptor, open: OpenFile<'_>) -> Result<()> {
+        self.upload_blob(client, blob, open)
+    }
+
+    fn pull_blob(
         &self,
         client: &Client,
         blob: &Descriptor,

@@ -4,9 +4,12 @@
 //! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md>), blocking, over a pool
 //! of connections. It knows digests and sizes and verifies them. It does not know the content of a
 //! manifest, nor where a blob is stored. Only `http`, `connection_pool`, `name_lookup` and `tls`
-//! use the HTTP library. `bucket` stores blobs in S3 buckets instead.
+//! use the HTTP library. `bucket` stores blobs in S3 buckets instead, `actions_cache` in the cache of GitHub
+//! Actions.
 
+mod actions_cache;
 mod auth;
+mod blob_directory;
 mod blob_locations;
 mod bucket;
 mod cancel;
@@ -46,8 +49,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+pub use actions_cache::{ActionsCache, ActionsEntry, ActionsOptions, Reservation};
+pub use blob_directory::{BlobDirectory, ObjectInfo, OpenFile};
 pub use blob_locations::SendingLock;
-pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions, ObjectInfo};
+pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions};
 pub use cancel::Cancellation;
 pub use cloud::{CLOUD_VARIABLES, CloudLogin, CloudOptions};
 pub use config_file::{ConfigFileError, builder_alias, set_builder_alias};
@@ -89,8 +94,8 @@ pub struct Client {
     /// Origins of mirrors that could not be reached, with the error text. Each costs one time
     /// limit, not one for every request.
     unresponsive: Mutex<BTreeMap<String, String>>,
-    /// Bucket directories that may hold blobs, by their locations.
-    directories: Mutex<BTreeMap<String, Arc<BucketDirectory>>>,
+    /// Directories that may hold blobs, by their locations.
+    directories: Mutex<BTreeMap<String, Arc<dyn BlobDirectory>>>,
 }
 
 impl fmt::Debug for Client {
@@ -184,15 +189,15 @@ impl Client {
         self.options.offline
     }
 
-    /// Registers a bucket directory that may hold blobs, for the lifetime of this client.
-    pub fn add_bucket_directory(&self, directory: Arc<BucketDirectory>) {
+    /// Registers a directory that may hold blobs, for the lifetime of this client.
+    pub fn add_blob_directory(&self, directory: Arc<dyn BlobDirectory>) {
         let mut directories = pool::lock(&self.directories);
         directories.insert(directory.location(), directory);
     }
 
-    /// Returns the bucket directory at this location, if it was registered.
+    /// Returns the directory at this location, if it was registered.
     #[must_use]
-    pub fn bucket_directory(&self, location: &str) -> Option<Arc<BucketDirectory>> {
+    pub fn blob_directory(&self, location: &str) -> Option<Arc<dyn BlobDirectory>> {
         let directories = pool::lock(&self.directories);
         directories.get(location).cloned()
     }

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::pool::{self, Scope as ThreadScope};
 
 use super::auth::Scope;
@@ -20,6 +20,7 @@ use super::http::{Method, Request, Response, protocol};
 use super::pull::{BUFFER_BYTES, PROGRESS_BYTES, as_u64};
 use super::retry::RetryPolicy;
 use super::transfer_limit::{Permit, TransferDirection};
+use super::url::Url;
 use super::{Client, RegistryError};
 
 /// Maximum number of threads for one blob, the caller's included. A few connections are enough where
@@ -85,12 +86,32 @@ struct PartedBlob<'a> {
     unclaimed: Mutex<Unclaimed>,
 }
 
+/// A server that has the blob.
+pub(super) trait BlobServer: Sync {
+    /// Returns the origin whose transfers are limited.
+    fn origin(&self) -> String;
+
+    /// Requests the blob, or the range of bytes in a `Range` header.
+    fn request(
+        &self,
+        client: &Client,
+        what: &str,
+        range: Option<String>,
+    ) -> Result<Response, RegistryError>;
+}
+
+/// A blob in a repository of a registry or mirror.
+struct RepositoryBlob<'a> {
+    endpoint: &'a Endpoint,
+    repository: &'a str,
+    digest: Digest,
+}
+
 /// The download from one server, shared by its threads.
 struct PartedDownload<'a> {
     client: &'a Client,
-    endpoint: &'a Endpoint,
+    server: &'a dyn BlobServer,
     retry_policy: &'a RetryPolicy,
-    repository: &'a str,
     parted: &'a PartedBlob<'a>,
     /// True once a request for a part was answered with the whole blob.
     ignores_ranges: AtomicBool,
@@ -145,35 +166,72 @@ impl Client {
         write_at: &(dyn Fn(u64, &[u8]) -> io::Result<()> + Sync),
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
-        let part_bytes = self.options.part_bytes.get();
-        let parted = PartedBlob {
-            what: format!("blob {} of {}", blob.digest, name.name()),
-            blob,
-            // Two connections are worth their requests from two parts on.
-            part_bytes: if blob.size / 2 < part_bytes { blob.size } else { part_bytes },
-            write_at,
-            progress,
-            unclaimed: Mutex::new(Unclaimed::of_blob(blob.size)),
-        };
+        let what = format!("blob {} of {}", blob.digest, name.name());
+        let parted = PartedBlob::new(self, what, blob, write_at, progress);
         // The next server continues with the ranges that are missing.
         self.try_each_endpoint(name, |endpoint, retry_policy| {
-            let download = PartedDownload {
-                client: self,
-                endpoint,
-                retry_policy,
-                repository: name.repository(),
-                parted: &parted,
-                ignores_ranges: AtomicBool::new(false),
-                n_helpers: AtomicUsize::new(0),
-                has_failed: AtomicBool::new(false),
-                failure: Mutex::default(),
-            };
-            download.run()
+            let (repository, digest) = (name.repository(), blob.digest);
+            let server = RepositoryBlob { endpoint, repository, digest };
+            PartedDownload::new(self, &server, retry_policy, &parted).run()
         })
+    }
+
+    /// Downloads a blob like [`Self::pull_blob_in_parts`], from one server.
+    pub(super) fn pull_parts_from(
+        &self,
+        server: &dyn BlobServer,
+        what: String,
+        blob: &Descriptor,
+        write_at: &WriteAt<'_>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), RegistryError> {
+        let parted = PartedBlob::new(self, what, blob, write_at, progress);
+        PartedDownload::new(self, server, &self.retry_policy, &parted).run()
     }
 }
 
-impl PartedBlob<'_> {
+impl BlobServer for RepositoryBlob<'_> {
+    fn origin(&self) -> String {
+        self.endpoint.base.origin()
+    }
+
+    fn request(
+        &self,
+        client: &Client,
+        what: &str,
+        range: Option<String>,
+    ) -> Result<Response, RegistryError> {
+        let url = self.endpoint.url(self.repository, &format!("blobs/{}", self.digest));
+        let scope = Scope::pull(&self.endpoint.repository(self.repository));
+        client.call(self.endpoint, &scope, what, part_request(url, range))
+    }
+}
+
+/// Returns the request for a blob, or for a range of it.
+pub(super) fn part_request(url: Url, range: Option<String>) -> Request<'static> {
+    // With a content coding, ranges would be those of the encoded bytes (RFC 9110, section 14.1.2).
+    let request = Request::new(Method::Get, url).header("accept-encoding", "identity");
+    match range {
+        Some(range) => request.header("range", range),
+        None => request,
+    }
+}
+
+impl<'a> PartedBlob<'a> {
+    fn new(
+        client: &Client,
+        what: String,
+        blob: &'a Descriptor,
+        write_at: &'a WriteAt<'a>,
+        progress: &'a (dyn Fn(u64) + Sync),
+    ) -> Self {
+        let part_bytes = client.options.part_bytes.get();
+        // Two connections are worth their requests from two parts on.
+        let part_bytes = if blob.size / 2 < part_bytes { blob.size } else { part_bytes };
+        let unclaimed = Mutex::new(Unclaimed::of_blob(blob.size));
+        Self { what, blob, part_bytes, write_at, progress, unclaimed }
+    }
+
     /// Claims the first missing part that starts at `from` or later.
     fn claim(&self, from: u64) -> Option<Part> {
         pool::lock(&self.unclaimed).claim(from, self.part_bytes)
@@ -208,6 +266,26 @@ impl PartedBlob<'_> {
 }
 
 impl<'a> PartedDownload<'a> {
+    fn new(
+        client: &'a Client,
+        server: &'a dyn BlobServer,
+        retry_policy: &'a RetryPolicy,
+        parted: &'a PartedBlob<'a>,
+    ) -> Self {
+        let (ignores_ranges, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (n_helpers, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        Self {
+            client,
+            server,
+            retry_policy,
+            parted,
+            ignores_ranges,
+            n_helpers,
+            has_failed,
+            failure,
+        }
+    }
+
     fn run(&self) -> Result<(), RegistryError> {
         // A second round is needed if the server ignored the range of another thread's request.
         while !self.parted.is_claimed() {
@@ -279,7 +357,7 @@ impl<'a> PartedDownload<'a> {
         worker: &mut Worker<'scope, '_>,
     ) -> Result<(), RegistryError> {
         if worker.permit.is_none() {
-            let (origin, limit) = (self.endpoint.base.origin(), &self.client.transfer_limit);
+            let (origin, limit) = (self.server.origin(), &self.client.transfer_limit);
             worker.permit =
                 limit.acquire_while(origin, TransferDirection::Down, &|| !self.has_failed());
             if worker.permit.is_none() {
@@ -288,17 +366,10 @@ impl<'a> PartedDownload<'a> {
         }
         let part = worker.part;
         let PartedBlob { what, blob, .. } = self.parted;
-        let url = self.endpoint.url(self.repository, &format!("blobs/{}", blob.digest));
-        // With a content coding, ranges would be those of the encoded bytes (RFC 9110, section
-        // 14.1.2).
-        let mut request = Request::new(Method::Get, url).header("accept-encoding", "identity");
         let is_whole = part.n_bytes() == blob.size;
-        if !is_whole {
-            let last = part.end.saturating_sub(1);
-            request = request.header("range", format!("bytes={}-{last}", part.start));
-        }
-        let scope = Scope::pull(&self.endpoint.repository(self.repository));
-        let mut response = self.client.call(self.endpoint, &scope, what, request)?;
+        let range = format!("bytes={}-{}", part.start, part.end.saturating_sub(1));
+        let range = Some(range).filter(|_| !is_whole);
+        let mut response = self.server.request(self.client, what, range)?;
         match response.status() {
             206 if !is_whole => {
                 self.check_part(&response, part)?;
@@ -420,7 +491,7 @@ impl<'a> PartedDownload<'a> {
     }
 
     fn try_acquire(&self) -> Option<Permit<'a>> {
-        let origin = self.endpoint.base.origin();
+        let origin = self.server.origin();
         self.client.transfer_limit.try_acquire(origin, TransferDirection::Down)
     }
 

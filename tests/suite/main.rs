@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod actions_cache;
 mod advice;
 mod agreement;
 mod archive;
@@ -42,6 +43,7 @@ mod expand;
 mod explain;
 mod faults;
 mod forecast;
+mod github_actions;
 mod grammar;
 mod hashing_pass;
 mod history;

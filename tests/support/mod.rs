@@ -1,5 +1,6 @@
 //! Shared by all tests: fixtures and the programs that they need.
 
+pub(crate) mod actions_cache;
 pub(crate) mod browser;
 pub(crate) mod byte_counter;
 pub(crate) mod cache;

@@ -6,6 +6,7 @@ use crate::cli::outputs::output;
 use crate::executor::{CacheBounds, CacheFrom, CacheLocation, CacheTo};
 use crate::oci::Reference;
 
+use super::actions_options;
 use super::bucket_options::{self, Variables};
 
 /// Attributes as they were typed.
@@ -30,9 +31,9 @@ struct CacheFields {
 const MOUNTS_MAX_BYTES: u64 = 2 << 30;
 
 /// Values of `type` that rbuild supports.
-const KINDS: [&str; 4] = ["registry", "local", "s3", "inline"];
+const KINDS: [&str; 5] = ["registry", "local", "s3", "gha", "inline"];
 /// Types that only BuildKit supports.
-const BUILDKITS: [&str; 2] = ["gha", "azblob"];
+const BUILDKITS: [&str; 1] = ["azblob"];
 /// Attributes that most types have.
 const EVERYWHERE: [&str; 9] = [
     "type",
@@ -202,26 +203,36 @@ impl CacheFields {
         let kind = self.kind.as_deref().unwrap_or_default();
         let packed = self.compression.is_some() || self.level.is_some();
         for (given, of, name) in [
-            (self.name.is_some(), ["registry", "", ""], "ref"),
-            (self.directory.is_some(), ["local", "", ""], directory),
-            (self.tag.is_some(), ["local", "", ""], "tag"),
-            (packed, ["registry", "local", "s3"], "compression"),
+            (self.name.is_some(), &["registry"][..], "ref"),
+            (self.directory.is_some(), &["local"], directory),
+            (self.tag.is_some(), &["local"], "tag"),
+            (packed, &["registry", "local", "s3", "gha"], "compression"),
         ] {
             if given && !kind.is_empty() && !of.contains(&kind) {
                 return Err(format!("type={kind} does not support {name}"));
             }
         }
         // A missing type is reported by the caller.
-        let may_have = matches!(kind, "s3" | "");
-        let is_known = |name: &str| may_have && bucket_options::NAMES.contains(&name);
+        let is_of = |of: &str, name: &str| match of {
+            "s3" => bucket_options::NAMES.contains(&name),
+            "gha" => actions_options::NAMES.contains(&name),
+            _ => false,
+        };
+        let is_of_any = |name: &str| is_of("s3", name) || is_of("gha", name);
+        let is_known =
+            |name: &str| if kind.is_empty() { is_of_any(name) } else { is_of(kind, name) };
         let Some((unknown, _)) = self.others.iter().find(|(name, _)| !is_known(name)) else {
             return Ok(());
         };
-        if bucket_options::NAMES.contains(&unknown.as_str()) {
+        if is_of_any(unknown) {
             return Err(format!("type={kind} does not support {unknown}"));
         }
         let own = ["ref", directory, "tag"];
-        let own = if kind == "s3" { &bucket_options::NAMES[..] } else { &own[..] };
+        let own = match kind {
+            "s3" => &bucket_options::NAMES[..],
+            "gha" => &actions_options::NAMES,
+            _ => &own,
+        };
         let known = own.iter().copied().chain(EVERYWHERE);
         let near = crate::diag::nearest(unknown, known);
         let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
@@ -253,6 +264,10 @@ impl CacheFields {
             Some("s3") => {
                 let cache = bucket_options::cache(&self.others, variables)?;
                 Ok(CacheLocation::Bucket(Box::new(cache)))
+            }
+            Some("gha") => {
+                let cache = actions_options::cache(&self.others, variables)?;
+                Ok(CacheLocation::Actions(Box::new(cache)))
             }
             Some(_) => Ok(CacheLocation::Inline),
             None => Err(format!("a cache needs type={}", kinds())),
@@ -313,13 +328,19 @@ mod tests {
         for (text, want) in [
             ("type=registry", "type=registry needs ref=NAME:TAG"),
             ("type=local,src=x", "unknown attribute `src`"),
-            ("type=gha,scope=x", "type=gha is not supported: use registry, local, s3 or inline"),
             (
                 "type=azblob,name=x",
-                "type=azblob is not supported: use registry, local, s3 or inline",
+                "type=azblob is not supported: use registry, local, s3, gha or inline",
             ),
-            ("type=local2,dest=x", "type=local2 is unknown: use registry, local, s3 or inline"),
-            ("mode=max", "a cache needs type=registry, local, s3 or inline"),
+            (
+                "type=local2,dest=x",
+                "type=local2 is unknown: use registry, local, s3, gha or inline",
+            ),
+            ("mode=max", "a cache needs type=registry, local, s3, gha or inline"),
+            ("type=gha,bucket=b", "type=gha does not support bucket"),
+            ("type=s3,scope=x", "type=s3 does not support scope"),
+            ("type=gha,scoep=x", "unknown attribute `scoep`; did you mean `scope`?"),
+            ("type=gha,version=1", "version=1 is not supported: GitHub has version 2 only"),
             ("type=local,dest=x,bucket=b", "type=local does not support bucket"),
             ("type=s3,dest=x", "type=s3 does not support dest"),
             (
@@ -327,7 +348,7 @@ mod tests {
                 "unknown attribute `secret_acces_key`; did you mean `secret_access_key`?",
             ),
             ("type=s3,region=r", "type=s3 needs bucket=NAME (or AWS_BUCKET)"),
-            ("bucket=b,region=r", "a cache needs type=registry, local, s3 or inline"),
+            ("bucket=b,region=r", "a cache needs type=registry, local, s3, gha or inline"),
             ("type=local,dest=x,mode=all", "mode=all must be min or max"),
             ("type=local,dets=x", "unknown attribute `dets`; did you mean `dest`?"),
             ("type=inline,compression=zstd", "type=inline does not support compression"),

@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No IO here.
 
+pub(super) mod actions_options;
 pub(super) mod bake;
 pub(super) mod bake_target;
 pub(super) mod bucket_options;

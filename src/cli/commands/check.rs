@@ -270,11 +270,18 @@ impl Inspector<'_> {
         let n_errors = found.iter().filter(|diagnostic| diagnostic.is_error()).count();
         let n_warnings = found.len() - n_errors;
         let (found, source) = (redact::diagnostics(&found), redact::source(self.source()));
+        let is_plugin = self.environment.is_docker_plugin;
         match format {
             Format::Json => stdout::json(&self.check_json(&found)),
             Format::Sarif => stdout::json(&sarif::log(&found, &source, &self.input.path)),
-            Format::Text if found.is_empty() => say!("no warnings"),
+            Format::Text if found.is_empty() && !is_plugin => say!("no warnings"),
             Format::Text => {
+                if is_plugin && n_errors == 0 {
+                    say!("{}", page::buildx_total(n_warnings));
+                }
+                if found.is_empty() {
+                    return Ok(());
+                }
                 let text = diag::render(&found, &source, self.style());
                 stdout::lines(&text, self.style() == Style::Colour);
                 say!("{}", page::silenced_by(&found));

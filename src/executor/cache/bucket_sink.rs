@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::image::{self, BucketUpload, ExportOptions, ImageLayer};
+use crate::image::{self, DirectoryUpload, ExportOptions, ImageLayer};
 use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, Digest};
 use crate::registry::{BucketDirectory, RegistryError};
@@ -31,7 +31,7 @@ pub(super) fn documents(
     services: &Services<'_>,
 ) -> Result<Vec<CacheDocument>> {
     let directory = Arc::new(cache.directory()?);
-    services.registry.add_bucket_directory(Arc::clone(&directory));
+    services.registry.add_blob_directory(Arc::<BucketDirectory>::clone(&directory));
     let mut found = Vec::new();
     let mut missing = None;
     for name in &cache.names {
@@ -70,7 +70,7 @@ impl<'a> BucketSink<'a> {
         now_s: i64,
     ) -> Result<Vec<Self>> {
         let directory = Arc::new(cache.directory()?);
-        services.registry.add_bucket_directory(Arc::clone(&directory));
+        services.registry.add_blob_directory(Arc::<BucketDirectory>::clone(&directory));
         let sink = |name: &String| {
             let (key, directory) = (key(cache, name), Arc::clone(&directory));
             Self { services, cache, key, directory, options, now_s }
@@ -78,9 +78,9 @@ impl<'a> BucketSink<'a> {
         Ok(cache.names.iter().map(sink).collect())
     }
 
-    fn upload(&self) -> BucketUpload {
+    fn upload(&self) -> DirectoryUpload {
         let (touch_after_s, uploads) = (self.cache.touch_after_s, self.cache.uploads);
-        BucketUpload { now_s: self.now_s, touch_after_s, uploads }
+        DirectoryUpload { now_s: self.now_s, touch_after_s, uploads }
     }
 
     fn bytes(&self) -> Result<Option<Vec<u8>>> {
@@ -110,14 +110,14 @@ impl CacheSink for BucketSink<'_> {
 
     fn renew(&self, blobs: &[Descriptor]) -> Result<Vec<Digest>> {
         let registry = self.services.registry;
-        image::renew_in_bucket(registry, &self.directory, blobs, &self.upload())
+        image::renew_in_directory(registry, self.directory.as_ref(), blobs, &self.upload())
             .map_err(BuildError::Export)
     }
 
     fn send(&self, layers: &[ImageLayer]) -> Result<Vec<Descriptor>> {
         let Services { store, registry, .. } = *self.services;
-        let (directory, upload) = (&self.directory, self.upload());
-        image::send_to_bucket(store, registry, directory, layers, self.options, &upload)
+        let (directory, upload) = (self.directory.as_ref(), self.upload());
+        image::send_to_directory(store, registry, directory, layers, self.options, &upload)
             .map_err(BuildError::Export)
     }
 

@@ -10,6 +10,7 @@ use crate::oci::{Descriptor, DiffId, Digest};
 use crate::pool;
 use crate::store::{CacheArchive, LayerSource, StepRecord, Store};
 
+use super::actions_sink::ActionsSink;
 use super::bucket_sink::BucketSink;
 use super::build_caches::BuildCaches;
 use super::directory_sink::DirectorySink;
@@ -116,6 +117,9 @@ fn export_one(
             for sink in BucketSink::all(services, bucket, &options, build.now_s)? {
                 export.run(&sink)?;
             }
+        }
+        CacheLocation::Actions(place) => {
+            export.run(&ActionsSink::new(services, place, &options)?)?;
         }
         CacheLocation::Inline => {}
     }

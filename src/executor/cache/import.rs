@@ -17,11 +17,11 @@ use crate::pool;
 use crate::registry::RegistryError;
 use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
-use super::bucket_sink;
 use super::claimed_listing::ClaimedListing;
 use super::document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE, bad_cache};
 use super::location::{CacheFrom, CacheLocation, store_place};
 use super::mount_transfer::{MountOffer, MountOffers};
+use super::{actions_sink, bucket_sink};
 
 use crate::executor::{BuildError, Event, Outcome, Services, chain};
 
@@ -140,6 +140,10 @@ fn read_one(
         CacheLocation::Bucket(cache) => {
             let documents = bucket_sink::documents(cache, services)?;
             Ok(documents.into_iter().map(|document| (None, document)).collect())
+        }
+        CacheLocation::Actions(options) => {
+            let documents = actions_sink::documents(options, services)?;
+            Ok(documents.into_iter().map(|(version, it)| (Some(version), it)).collect())
         }
         CacheLocation::Inline => Ok(Vec::new()),
     }

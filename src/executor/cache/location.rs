@@ -7,8 +7,12 @@ use crate::archive::Packing;
 use crate::executor::BuildError;
 use crate::executor::inputs::layout_path;
 use crate::oci::Reference;
-use crate::registry::{Bucket, BucketDirectory, BucketOptions, RegistryError};
+use crate::registry::{
+    ActionsCache, ActionsOptions, BlobDirectory as _, Bucket, BucketDirectory, BucketOptions,
+    RegistryError,
+};
 
+use super::actions_sink;
 use super::merge::CacheBounds;
 
 type Result<T> = std::result::Result<T, BuildError>;
@@ -22,6 +26,8 @@ pub enum CacheLocation {
     Directory(PathBuf, String),
     /// A bucket, and names in it.
     Bucket(Box<BucketCache>),
+    /// The cache of GitHub Actions.
+    Actions(Box<ActionsOptions>),
     /// The config of the image that is built.
     Inline,
 }
@@ -63,6 +69,7 @@ impl std::fmt::Display for CacheLocation {
             Self::Registry(name) => f.write_str(&name.familiar()),
             Self::Directory(path, tag) => write!(f, "{} ({tag})", path.display()),
             Self::Bucket(cache) => write!(f, "{cache}"),
+            Self::Actions(options) => f.write_str(&actions_sink::shown(options)),
             Self::Inline => f.write_str("the image"),
         }
     }
@@ -108,6 +115,11 @@ pub(in crate::executor) fn store_place(place: &CacheLocation) -> Result<Option<S
         CacheLocation::Registry(name) => Ok(Some(name.name())),
         CacheLocation::Directory(path, _) => layout_path::absolute(path).map(Some),
         CacheLocation::Bucket(cache) => Ok(Some(cache.directory()?.location())),
+        CacheLocation::Actions(options) => {
+            let cache = ActionsCache::new(options);
+            let cache = cache.map_err(|source| actions_sink::failed(options, source))?;
+            Ok(Some(cache.location()))
+        }
         CacheLocation::Inline => Ok(None),
     }
 }

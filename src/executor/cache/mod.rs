@@ -1,5 +1,6 @@
 //! The build cache: lookup of steps, reasons for misses, and import and export of caches elsewhere.
 
+mod actions_sink;
 mod bucket_sink;
 pub(super) mod build_caches;
 pub(super) mod claimed_listing;

@@ -1,8 +1,7 @@
 //! Uploads blobs to buckets: small ones in one request, large ones in parts. Each part is retried
 //! on its own.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom};
 
 use rusty_s3::actions::{
     AbortMultipartUpload, CompleteMultipartUpload, CompleteMultipartUploadResponse,
@@ -12,6 +11,7 @@ use rusty_s3::actions::{
 use super::{Bucket, BucketDirectory, Result};
 use crate::limits::MAX_BUCKET_ANSWER_BYTES;
 use crate::oci::Descriptor;
+use crate::registry::blob_directory::OpenFile;
 use crate::registry::http::{Body, Method, Request, protocol};
 use crate::registry::url::Url;
 use crate::registry::{Client, RegistryError};
@@ -23,9 +23,6 @@ const PART_BYTES: u64 = 64 << 20;
 /// Maximum number of parts of a multipart upload
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
 const MAX_PARTS: u64 = 10_000;
-
-/// Opens the file of a blob, once for each request.
-type OpenFile<'a> = &'a (dyn Fn() -> io::Result<File> + Sync);
 
 /// A blob to be uploaded, and its key.
 struct BlobUpload<'a> {
@@ -41,7 +38,12 @@ impl BucketDirectory {
     ///
     /// # Errors
     /// [`RegistryError::Local`] if the file cannot be read; otherwise the server's error.
-    pub fn push_blob(&self, client: &Client, blob: &Descriptor, open: OpenFile<'_>) -> Result<()> {
+    pub(super) fn upload_blob(
+        &self,
+        client: &Client,
+        blob: &Descriptor,
+        open: OpenFile<'_>,
+    ) -> Result<()> {
         let bucket = &self.bucket;
         let (key, n_bytes) = (self.key(blob.digest), blob.size);
         let upload = BlobUpload { client, bucket, key, n_bytes, open };

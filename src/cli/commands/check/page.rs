@@ -29,6 +29,16 @@ pub(super) fn totals(n_errors: usize, n_warnings: usize) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns the first line of a check without errors in Buildx, which docker/build-push-action shows.
+pub(super) fn buildx_total(n_warnings: usize) -> String {
+    let counted = match n_warnings {
+        0 => "no warnings found.".to_owned(),
+        1 => "1 warning has been found!".to_owned(),
+        n => format!("{n} warnings have been found!"),
+    };
+    format!("Check complete, {counted}")
+}
+
 /// Returns the table of stages, as `--call=targets` prints it.
 pub(super) fn targets_text(stages: &[StageSummary]) -> String {
     let rows = stages.iter().enumerate().map(|(at, stage)| {

@@ -1,18 +1,18 @@
-//! Uploads layers into a bucket directory, each under the digest of its blob.
+//! Uploads layers into a directory of blobs: in a bucket, or in the cache of GitHub Actions.
 
 use std::num::NonZeroUsize;
 
 use crate::oci::{Descriptor, Digest};
-use crate::registry::{BucketDirectory, Client, ObjectInfo, RegistryError};
+use crate::registry::{BlobDirectory, Client, ObjectInfo, RegistryError};
 use crate::store::Store;
 
 use super::documents::{compression_of, kept_layer, layer_type, packed_layer, try_each};
 use super::fetch::{fetch_layer, fetch_temporarily};
 use super::{ExportError, ExportOptions, ImageLayer, Result};
 
-/// Options of an upload of layers into a bucket.
+/// Options of an upload of layers into a directory of blobs.
 #[derive(Debug, Clone, Copy)]
-pub struct BucketUpload {
+pub struct DirectoryUpload {
     /// The current time, seconds since 1970.
     pub now_s: i64,
     /// Age in seconds from which an existing blob gets a new modification time.
@@ -26,17 +26,17 @@ pub struct BucketUpload {
 ///
 /// # Errors
 /// [`ExportError::Registry`]; [`ExportError::Store`] if a layer is missing or damaged.
-pub fn send_to_bucket(
+pub fn send_to_directory(
     store: &Store,
     registry: &Client,
-    directory: &BucketDirectory,
+    directory: &dyn BlobDirectory,
     layers: &[ImageLayer],
     options: &ExportOptions,
-    upload: &BucketUpload,
+    upload: &DirectoryUpload,
 ) -> Result<Vec<Descriptor>> {
-    let blobs = BucketBlobs { registry, directory, upload };
-    let bucket_sink = BucketSink { store, options, blobs };
-    try_each(layers, upload.uploads, |layer| bucket_sink.layer(layer))
+    let blobs = DirectoryBlobs { registry, directory, upload };
+    let uploader = DirectoryUploader { store, options, blobs };
+    try_each(layers, upload.uploads, |layer| uploader.layer(layer))
 }
 
 /// Gives blobs of the directory a new modification time if they are old, and returns those that it
@@ -44,32 +44,32 @@ pub fn send_to_bucket(
 ///
 /// # Errors
 /// [`ExportError::Registry`].
-pub fn renew_in_bucket(
+pub fn renew_in_directory(
     registry: &Client,
-    directory: &BucketDirectory,
+    directory: &dyn BlobDirectory,
     blobs: &[Descriptor],
-    upload: &BucketUpload,
+    upload: &DirectoryUpload,
 ) -> Result<Vec<Digest>> {
-    let known = BucketBlobs { registry, directory, upload };
+    let known = DirectoryBlobs { registry, directory, upload };
     let gone =
         try_each(blobs, upload.uploads, |blob| Ok((!known.has(blob)?).then_some(blob.digest)));
     Ok(gone?.into_iter().flatten().collect())
 }
 
-struct BucketSink<'a> {
+struct DirectoryUploader<'a> {
     store: &'a Store,
     options: &'a ExportOptions,
-    blobs: BucketBlobs<'a>,
+    blobs: DirectoryBlobs<'a>,
 }
 
-/// The blobs in a directory of a bucket.
-struct BucketBlobs<'a> {
+/// The blobs in a directory.
+struct DirectoryBlobs<'a> {
     registry: &'a Client,
-    directory: &'a BucketDirectory,
-    upload: &'a BucketUpload,
+    directory: &'a dyn BlobDirectory,
+    upload: &'a DirectoryUpload,
 }
 
-impl BucketSink<'_> {
+impl DirectoryUploader<'_> {
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
         if let Some(blob) = self.existing_blob(layer)?
             && self.blobs.has(&blob)?
@@ -124,12 +124,12 @@ impl BucketSink<'_> {
     }
 }
 
-impl BucketBlobs<'_> {
+impl DirectoryBlobs<'_> {
     /// Returns whether the directory has the complete blob. Renews the modification time of an old
     /// one.
     fn has(&self, blob: &Descriptor) -> Result<bool> {
-        let (bucket, key) = (&self.directory.bucket, self.directory.key(blob.digest));
-        let found = bucket.find_object(self.registry, &key).map_err(|error| self.failed(error))?;
+        let found = self.directory.find_blob(self.registry, blob);
+        let found = found.map_err(|error| self.failed(error))?;
         let Some(ObjectInfo { modified_s, .. }) =
             found.filter(|object| object.n_bytes == blob.size)
         else {
@@ -137,7 +137,7 @@ impl BucketBlobs<'_> {
         };
         let age_s = modified_s.map_or(0, |modified_s| self.upload.now_s.saturating_sub(modified_s));
         if age_s >= self.upload.touch_after_s {
-            let touched = bucket.touch_object(self.registry, &key);
+            let touched = self.directory.renew_blob(self.registry, blob.digest);
             touched.map_err(|error| self.failed(error))?;
         }
         Ok(true)
