@@ -93,7 +93,7 @@ impl fmt::Display for ActionsCache {
 pub struct ActionsEntry {
     /// Its key.
     pub key: String,
-    /// The number at the end of the key; 0 if it has none.
+    /// The number at the end of the key, or 0.
     pub number: u64,
 }
 
