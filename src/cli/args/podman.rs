@@ -108,19 +108,6 @@ pub(crate) struct PodmanArgs {
     /// Appends what would go to standard output and standard error.
     #[arg(long, value_name = "FILE", help_heading = CHECKS)]
     pub(crate) logfile: Option<PathBuf>,
-    /// Pass the proxy variables of the environment to RUN
-    ///
-    /// As build arguments would: they are neither in the image nor in cache keys.
-    #[arg(
-        long,
-        value_name = "BOOL",
-        value_parser = boolean,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        help_heading = STEPS
-    )]
-    pub(crate) http_proxy: Option<bool>,
 }
 
 /// Values of `--pull`.

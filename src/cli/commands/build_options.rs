@@ -16,7 +16,7 @@ use crate::cli::outputs::{self, Outputs, engine};
 use crate::cli::registries;
 use crate::diag::nearest;
 use crate::dockerfile::ir;
-use crate::dockerfile::{scope, syntax};
+use crate::dockerfile::syntax;
 use crate::executor::{
     BuildOptions, CacheLocation, CacheTo, Event, LayerUpload, Pull, Services, Squash, chain,
 };
@@ -292,10 +292,6 @@ pub(super) fn build_args(
     environment: &Environment,
 ) -> Result<BTreeMap<String, String>> {
     let mut given = BTreeMap::new();
-    if args.podman.http_proxy == Some(true) {
-        let proxies = environment.all().iter().filter(|(name, _)| scope::is_proxy(name));
-        given.extend(proxies.map(|(name, value)| (name.clone(), value.clone())));
-    }
     if let Some(epoch) = environment.get("SOURCE_DATE_EPOCH") {
         given.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
     }

@@ -42,7 +42,7 @@ impl<'a> Words<'a> {
         self.next_if(name) || self.next_if(&format!("{name}=true"))
     }
 
-    /// Takes the next word if it is no option.
+    /// Takes the next word unless it is an option.
     pub(super) fn next_operand(&mut self) -> Option<String> {
         let word = self.0.front()?.to_string_lossy().into_owned();
         if word.starts_with('-') {
