@@ -91,7 +91,7 @@ fn build(env: &Env, run: &str) -> Done {
 fn priv_step_reaches_the_outside_but_not_the_machine() {
     for who in [Who::root(), Who::user()].into_iter().flatten() {
         let Some(env) = env(who) else { return };
-        let get = "curl -sf -m 2";
+        let get = "/usr/bin/curl -sf -m 2";
         let reaches = format!("test \"$({get} http://192.0.2.2:8080/x)\" = outside");
         // The loopback of the machine, its other addresses, and the gateway, which pasta could map to it.
         let not = ["127.0.0.1:8081", "192.0.2.1:8082", "192.0.2.2:8081", "169.254.1.1:8081"];
