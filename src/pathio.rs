@@ -95,7 +95,7 @@ pub fn read_bounded(file: File, max_bytes: u64, shown: &Path) -> Result<Vec<u8>,
     bounded(bytes, max_bytes, shown)
 }
 
-/// Reads the first bytes of `path`, at most `max_bytes`; a longer file is no error.
+/// Reads the first bytes of `path`, at most `max_bytes`; the rest of a longer file is left out.
 ///
 /// # Errors
 /// The kernel's, with the path.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
@@ -67,7 +68,7 @@ struct Group {
     path: PathBuf,
     /// Locked as long as rbuild lives.
     _directory: OwnedFd,
-    processes: OwnedFd,
+    processes: Arc<OwnedFd>,
     /// The file that counts processes killed for lack of memory.
     kills: Option<&'static str>,
 }
@@ -110,9 +111,10 @@ impl StepCgroup {
         Ok(made)
     }
 
-    /// Returns the files into which the child writes to enter the groups.
-    pub(super) fn entries(&self) -> Vec<BorrowedFd<'_>> {
-        self.groups.iter().map(|group| group.processes.as_fd()).collect()
+    /// Returns the files into which a child writes to enter the groups.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Arc<OwnedFd>> {
+        self.groups.iter().map(|group| Arc::clone(&group.processes)).collect()
     }
 
     /// Returns the limit on memory, if the kernel has killed a process because of it.
@@ -227,6 +229,7 @@ fn fill(path: &Path, settings: &[Setting], is_v2: bool) -> Result<Group, FillErr
     let processes = rustix::fs::open(path.join(PROCESSES), flags, Mode::empty()).map_err(other)?;
     let has_memory = settings.iter().any(|setting| setting.controller == "memory");
     let kills = has_memory.then_some(if is_v2 { "memory.events" } else { "memory.oom_control" });
+    let processes = Arc::new(processes);
     Ok(Group { path: path.to_owned(), _directory: directory, processes, kills })
 }
 

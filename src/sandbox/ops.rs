@@ -186,7 +186,7 @@ pub(super) const READ_ONLY: [&str; 5] =
 #[must_use]
 pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::DieWithParent];
-    if spec.cgroup.is_some() {
+    if !spec.cgroups.is_empty() {
         ops.push(SetupOp::EnterCgroup);
     }
     if matches!(spec.network, Network::Private(_)) {
@@ -446,7 +446,7 @@ mod tests {
             capabilities: crate::sandbox::CapabilityChanges::NONE,
             shm_bytes: 4096,
             limits: Vec::new(),
-            cgroup: None,
+            cgroups: Vec::new(),
             streams: Streams::Terminal,
             mount_namespace,
         }

@@ -97,7 +97,7 @@ fn filesystem(
 
 /// Returns the files into which a child writes to enter its control group.
 pub(super) fn cgroup_files(spec: &RunSpec) -> Vec<BorrowedFd<'_>> {
-    spec.cgroup.as_ref().map(|group| group.entries()).unwrap_or_default()
+    spec.cgroups.iter().map(|file| file.as_fd()).collect()
 }
 
 fn private_network(spec: &RunSpec) -> rustix::io::Result<BorrowedFd<'_>> {

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -35,7 +35,7 @@ const PING_GROUPS: &[u8] = b"0 2147483647\n";
 /// A network namespace with a connection outward. It ends when this value is dropped, or with rbuild.
 #[derive(Debug)]
 pub struct PrivateNetwork {
-    namespace: OwnedFd,
+    namespace: Arc<OwnedFd>,
     /// Closing it ends the thread that keeps pasta.
     keeper: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -82,14 +82,16 @@ impl PrivateNetwork {
             drop(process);
         });
         let thread = thread.map_err(|error| SandboxError::setup("start a thread", error))?;
+        let namespace = Arc::new(namespace);
         let network = Self { namespace, keeper: Some(keeper), thread: Some(thread) };
         told.recv().unwrap_or_else(|_error| Err(refused("start pasta", Errno::NOTRECOVERABLE)))?;
         Ok(network)
     }
 
     /// Returns the namespace, which a child joins.
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.namespace.as_fd()
+    #[must_use]
+    pub fn namespace(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.namespace)
     }
 }
 
@@ -157,7 +159,10 @@ impl Pasta {
         namespace: BorrowedFd<'_>,
     ) -> Result<Self, SandboxError> {
         let failed = |errno| refused("prepare pasta", errno);
-        let (target, fifo) = (options.directory.join("netns"), options.directory.join("ready"));
+        // pasta changes its working directory.
+        let directory = std::path::absolute(options.directory)
+            .map_err(|error| SandboxError::setup("resolve the directory of the store", error))?;
+        let (target, fifo) = (directory.join("netns"), directory.join("ready"));
         let mode = Mode::RUSR | Mode::WUSR;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         rustix::fs::open(&target, flags, mode).map_err(failed)?;

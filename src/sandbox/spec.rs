@@ -6,9 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::cgroup::StepCgroup;
-use super::private_network::PrivateNetwork;
-
 pub use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
 
@@ -37,8 +34,8 @@ pub struct RunSpec {
     pub capabilities: CapabilityChanges,
     /// The size of the tmpfs at `/dev/shm`, in bytes.
     pub shm_bytes: u64,
-    /// The control group of the command; `None` for rbuild's own.
-    pub cgroup: Option<Arc<StepCgroup>>,
+    /// The files by which the command enters its control groups, those of `StepCgroup::entries`.
+    pub cgroups: Vec<Arc<OwnedFd>>,
     /// Resource limits that differ from rbuild's own.
     pub limits: Vec<Limit>,
     /// The kind of standard input, output and error.
@@ -152,8 +149,8 @@ pub enum Network {
     Host,
     /// A new network namespace, which has only a loopback interface.
     None,
-    /// A network namespace that commands share, with a connection outward.
-    Private(Arc<PrivateNetwork>),
+    /// A network namespace that commands share, that of a `PrivateNetwork`.
+    Private(Arc<OwnedFd>),
 }
 
 /// A file system object that is mounted into the rootfs while the command runs.

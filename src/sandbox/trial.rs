@@ -40,7 +40,7 @@ pub fn try_step(
         capabilities: crate::sandbox::CapabilityChanges::NONE,
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
-        cgroup: None,
+        cgroups: Vec::new(),
         streams: Streams::Output,
         mount_namespace: MountNamespace::Own,
     };

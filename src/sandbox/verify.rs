@@ -204,7 +204,7 @@ mod tests {
             capabilities: crate::sandbox::CapabilityChanges::NONE,
             shm_bytes: 4096,
             limits: Vec::new(),
-            cgroup: None,
+            cgroups: Vec::new(),
             streams: Streams::Output,
             mount_namespace: MountNamespace::Own,
         }

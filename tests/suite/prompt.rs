@@ -85,7 +85,7 @@ fn short_help_is_a_line_an_option_and_long_help_says_more() {
     assert_eq!(env.rbuild(&["-t", "a", "-h"]).ok().stdout, short);
     let long = env.rbuild(&["build", "--help"]).ok().stdout;
     assert!(long.contains("mounts=true for the directories of RUN --mount=type=cache"), "{long}");
-    assert!(long.contains("[possible values: default, none, host]"), "{long}");
+    assert!(long.contains("[possible values: default, none, host, private]"), "{long}");
     assert!(long.lines().count() > 2 * short.lines().count());
 }
 

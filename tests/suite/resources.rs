@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::support::env::{Done, Env, Who, skip};
 
 /// Fills a tmpfs, whose pages count as memory of the step and cannot be written elsewhere.
-const GREEDY: &str = "FROM base:1\nRUN head -c 100000000 /dev/zero > /dev/shm/x\n";
+const GREEDY: &str = "FROM base:1\nRUN cd /dev/shm && head -c 100000000 /dev/zero > x\n";
 
 fn env() -> Option<Env> {
     let env = Env::of(Who::root()?);
@@ -45,7 +45,7 @@ fn priv_step_that_exceeds_its_memory_says_so() {
         let options = ["--shm-size=200m", "--resource=memory=16m", "--no-cache", &isolated];
         let failed = env.build(GREEDY, &options);
         assert_eq!(failed.code, Some(1), "{isolation}: {}", failed.stderr);
-        let part = "out of memory: the limit of 16.8MB (--memory) was reached";
+        let part = "out of memory: the limit of 16.7MB (--memory) was reached";
         assert!(failed.stderr.contains(part), "{isolation}: {}", failed.stderr);
     }
 }

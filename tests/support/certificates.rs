@@ -53,7 +53,13 @@ fn write(directory: &Path, name: &str, certificate: &str, key: &str) -> Certifie
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::named("rbuild's tests")
+    }
+
+    /// Creates an authority with a name of its own: of two with one name, a client may take the wrong one.
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = params(&[]);
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }

@@ -102,7 +102,7 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
         capabilities: rbuild::sandbox::CapabilityChanges::NONE,
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
-        cgroup: None,
+        cgroups: Vec::new(),
         streams: Streams::Output,
         mount_namespace: MountNamespace::Own,
     }

@@ -15,8 +15,8 @@ use crate::plan::RunSettings;
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
     self, AttachOptions, CapabilityChanges, Exit, Isolation, KeptMounts, Limit, Mount,
-    MountNamespace, MountSource, Output, Resource, Rootfs, RunSpec, SandboxError, StepCgroup,
-    Streams, User,
+    MountNamespace, MountSource, Output, PrivateNetwork, Resource, Rootfs, RunSpec, SandboxError,
+    StepCgroup, Streams, User,
 };
 use crate::store::WorkDirectory;
 use crate::tree::{Accounts, ResolvedUser};
@@ -46,6 +46,10 @@ pub(in crate::executor) struct StepRoot {
     files: StepFiles,
     /// Files of the image that list more trusted certificates during the step.
     trusted: Option<TrustedFiles>,
+    /// The network that the step joins.
+    private_network: Option<Arc<PrivateNetwork>>,
+    /// The control group of its command.
+    cgroup: Option<StepCgroup>,
     /// Mount namespace of the first command that ran in it.
     kept: OnceLock<Arc<KeptMounts>>,
 }
@@ -104,25 +108,15 @@ impl StepRoot {
         let is_sure = own.mounts.is_empty() && !operation.insecure && trusted.is_none();
         files.ignore_mount_points(&rootfs, is_sure);
         let mut spec = spec(operation, &user, &provided, mounts);
-        // Offline or not, the key is the same: the network of a step may be down at any time.
-        if state.services.registry.is_offline() {
-            spec.network = sandbox::Network::None;
-        } else if operation.network == Network::Private {
-            let network = state.private_network();
-            let network = network.map_err(|source| BuildError::Sandbox { span, source })?;
-            spec.network = sandbox::Network::Private(network);
-        }
-        if let Some(limits) = &state.options.resources {
-            let group = StepCgroup::new(limits);
-            let group = group.map_err(|source| BuildError::Sandbox { span, source })?;
-            spec.cgroup = Some(Arc::new(group));
-        }
+        let private_network = use_network(state, operation, &mut spec, span)?;
+        let cgroup = use_cgroup(state, &mut spec, span)?;
         let is_kept =
             state.options.keep_failed && sandbox::isolation() == Some(Isolation::Namespace);
         if is_kept {
             spec.mount_namespace = MountNamespace::Kept;
         }
-        Ok(Self { rootfs, spec, points, own, files, trusted, kept: OnceLock::new() })
+        let kept = OnceLock::new();
+        Ok(Self { rootfs, spec, points, own, files, trusted, private_network, cgroup, kept })
     }
 
     /// Returns the values to mask in its output.
@@ -132,7 +126,7 @@ impl StepRoot {
 
     /// Returns the limit on memory, if a process of the step was killed because of it.
     pub(in crate::executor) fn exceeded_memory(&self) -> Option<u64> {
-        self.spec.cgroup.as_ref().and_then(|group| group.exceeded_memory())
+        self.cgroup.as_ref().and_then(StepCgroup::exceeded_memory)
     }
 
     /// Returns the root, for lookups of paths.
@@ -201,10 +195,11 @@ impl StepRoot {
 
     /// Returns the files as the command left them, without mounts and mount points.
     pub(in crate::executor) fn done(self) -> Result<StepFiles> {
-        let Self { rootfs, spec, points, own, mut files, trusted, kept } = self;
+        let Self { rootfs, spec, points, own, mut files, trusted, private_network, cgroup, kept } =
+            self;
         files.note_changes();
         rootfs.forget(&own.emulated);
-        drop((kept, spec, own));
+        drop((kept, spec, own, private_network, cgroup));
         points.remove()?;
         files.end(rootfs);
         if let Some(trusted) = trusted {
@@ -212,6 +207,38 @@ impl StepRoot {
         }
         Ok(files)
     }
+}
+
+/// Gives the command its network; returns a private one.
+fn use_network(
+    state: &BuildState<'_>,
+    operation: &RunOperation,
+    spec: &mut RunSpec,
+    span: Span,
+) -> Result<Option<Arc<PrivateNetwork>>> {
+    // Offline or not, the key is the same: the network of a step may be down at any time.
+    if state.services.registry.is_offline() {
+        spec.network = sandbox::Network::None;
+        return Ok(None);
+    }
+    if operation.network != Network::Private {
+        return Ok(None);
+    }
+    let network = state.private_network().map_err(|source| BuildError::Sandbox { span, source })?;
+    spec.network = sandbox::Network::Private(network.namespace());
+    Ok(Some(network))
+}
+
+/// Gives the command a control group of its own, if it has limits.
+fn use_cgroup(
+    state: &BuildState<'_>,
+    spec: &mut RunSpec,
+    span: Span,
+) -> Result<Option<StepCgroup>> {
+    let Some(limits) = &state.options.resources else { return Ok(None) };
+    let group = StepCgroup::new(limits).map_err(|source| BuildError::Sandbox { span, source })?;
+    spec.cgroups = group.entries();
+    Ok(Some(group))
 }
 
 fn spec(
@@ -252,7 +279,7 @@ fn spec(
         insecure: operation.insecure,
         capabilities: capabilities(&operation.settings),
         shm_bytes: operation.settings.shm_bytes.unwrap_or(sandbox::DEFAULT_SHM_BYTES),
-        cgroup: None,
+        cgroups: Vec::new(),
         limits: limits(&operation.settings.ulimits),
         streams: Streams::Output,
         mount_namespace: MountNamespace::Own,
