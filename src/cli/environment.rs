@@ -200,6 +200,15 @@ impl Environment {
         given.into_iter().chain(docker).chain([runtime]).chain(own).collect()
     }
 
+    /// Returns the directories with certificates by registry, those of the user first.
+    pub(super) fn certificate_directories(&self) -> Vec<PathBuf> {
+        let own = self.get("XDG_CONFIG_HOME").map(PathBuf::from);
+        let own = own.or_else(|| self.home().map(|home| home.join(".config")));
+        let own = own.map(|own| own.join("containers/certs.d"));
+        let all = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+        own.into_iter().chain(all.map(PathBuf::from)).collect()
+    }
+
     /// Notes that standard error is not a terminal any more.
     pub(super) const fn leave_terminal(&mut self) {
         self.is_terminal = false;

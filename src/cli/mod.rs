@@ -99,9 +99,10 @@ fn run_arguments() -> Exit {
         environment.registry_flags.settings.extend(defaults::insecure_registries(build));
     }
     environment.creds_hosts = arguments.command.named_registries();
-    if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
-        let text = "error: options about registries, such as --ca and --registry, have no effect: this \
-                    command does not use a registry";
+    if let Some(given) = environment.registry_flags.given()
+        && !arguments.command.asks_registries()
+    {
+        let text = format!("error: {given} no effect: this command does not use a registry");
         return failed(&CliError::new(text, Exit::Usage), is_json, &environment);
     }
     if let Err(error) = redirect(&mut arguments.command, &mut environment) {

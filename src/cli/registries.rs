@@ -209,6 +209,7 @@ fn options(environment: &Environment) -> Result<Options, CliError> {
         let registry: &mut RegistryOptions = registries.entry(name).or_default();
         registry.mirrors.insert(0, url.to_owned());
     }
+    add_certificates(environment, &mut registries);
     let flags = &environment.registry_flags;
     if let Some(verifies) = flags.tls_verify {
         let unverified = Security::Automatic { verifies: false };
@@ -243,6 +244,37 @@ fn options(environment: &Environment) -> Result<Options, CliError> {
         part_bytes: PART_BYTES,
         offline: false,
     })
+}
+
+/// Adds the certificates that docker and podman keep in directories by registry
+/// (<https://docs.docker.com/engine/security/certificates/>,
+/// <https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md>). Settings of rbuild take
+/// precedence. A directory that cannot be read counts as missing.
+fn add_certificates(environment: &Environment, registries: &mut BTreeMap<String, RegistryOptions>) {
+    for directory in environment.certificate_directories() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(files) = std::fs::read_dir(entry.path()) else { continue };
+            let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+            paths.sort();
+            let of = |end: &str| {
+                let has_end = move |path: &&PathBuf| path.extension().is_some_and(|own| own == end);
+                paths.iter().filter(has_end).cloned().collect::<Vec<PathBuf>>()
+            };
+            let pair = of("cert").into_iter().zip(of("key")).next();
+            let (ca, client) = (of("crt"), pair);
+            if ca.is_empty() && client.is_none() {
+                continue;
+            }
+            let options: &mut RegistryOptions = registries.entry(name).or_default();
+            if options.ca.is_empty() && options.client.is_none() && options.security.is_none() {
+                options.ca = ca;
+                options.client =
+                    client.map(|(certificate, key)| ClientCertificate { certificate, key });
+            }
+        }
+    }
 }
 
 /// Returns the built-in logins, and the variables that they may use.

@@ -207,7 +207,7 @@ fn labels_name_the_commit_and_the_repository_if_asked() {
         env.rbuild(&[&["build", "context", "-t", "app:1"], args].concat()).ok();
         let shown = env.rbuild(&["inspect", "--json", "app:1"]).ok().stdout;
         let shown: Value = serde_json::from_str(&shown).unwrap();
-        shown["Config"]["Labels"].clone()
+        shown["Config"]["config"]["Labels"].clone()
     };
     assert_eq!(labels(&env, &[]), Value::Null);
     env.set("BUILDX_GIT_LABELS", "1");

@@ -117,12 +117,13 @@ fn files_of_platforms_are_apart_or_together() {
 
 #[test]
 fn mode_delete_leaves_nothing_but_the_image_in_the_directory() {
+    const FILES: &str = "FROM scratch\nCOPY f /d/f\nCOPY f /\n";
     let env = env();
     let output = "type=local,dest=out,mode=delete";
-    env.build(ANY, &["-o", output])
+    env.build(FILES, &["-o", output])
         .fails(2, &["mode=delete", "out", "--allow buildx.local.delete"]);
     assert!(!env.path("out").exists());
-    env.build(ANY, &["-o", "out"]).ok();
+    env.build(FILES, &["-o", "out"]).ok();
     let listing = |directory: &str| {
         let mut found = Vec::new();
         let mut left = vec![env.path(directory)];
@@ -145,12 +146,12 @@ fn mode_delete_leaves_nothing_but_the_image_in_the_directory() {
     // What a link leads to is not removed.
     std::os::unix::fs::symlink(env.path("kept"), env.path("out/link")).unwrap();
     let allow = ["--allow", "buildx.local.delete"];
-    env.build(ANY, &[&["-o", output], &allow[..]].concat()).ok();
+    env.build(FILES, &[&["-o", output], &allow[..]].concat()).ok();
     assert_eq!(listing("out"), image);
     assert_eq!(fs::read_to_string(env.path("kept/file")).unwrap(), "kept");
     // With a directory for each platform, others go, too.
     let split = "type=local,dest=out,mode=delete,platform-split=true";
-    env.build(ANY, &[&["-o", split], &allow[..]].concat()).ok();
+    env.build(FILES, &[&["-o", split], &allow[..]].concat()).ok();
     let names: Vec<_> = fs::read_dir(env.path("out")).unwrap().flatten().collect();
     assert_eq!(names.len(), 1, "{names:?}");
 }

@@ -270,8 +270,34 @@ fn certificates_are_trusted_or_not_verified_as_the_command_line_says() {
     push(&["--cert-dir", "certs", "--tls-verify"]).ok();
     fs::write(env.path("certs/client.cert"), "").unwrap();
     push(&["--cert-dir", "certs"]).fails(2, &["a client certificate is for one registry"]);
+    let kept = env.path("home/.config/containers/certs.d").join(registry.host());
+    fs::create_dir_all(&kept).unwrap();
+    fs::copy(env.path("certs/ca.crt"), kept.join("ca.crt")).unwrap();
+    push(&[]).ok();
     let plain = DockerRegistry::open();
     let name = format!("{}/app:1", plain.host());
     let args = ["-t", &name, "--push", "--tls-verify=false"];
     env.build("FROM scratch\nCOPY . /\n", &args).ok();
+}
+
+as_root_and_as_user!(capabilities_of_steps_are_those_of_the_command_line);
+
+fn capabilities_of_steps_are_those_of_the_command_line(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let dockerfile = "FROM base:1\nRUN grep CapEff /proc/self/status\n";
+    let shown = |args: &[&str]| {
+        let done = env.build(dockerfile, &[&["--network=none"], args].concat()).ok();
+        let line =
+            done.stderr.lines().find_map(|line| line.split("CapEff:\t").nth(1).map(str::to_owned));
+        line.unwrap_or_else(|| "cached".to_owned())
+    };
+    let usual = shown(&["--no-cache"]);
+    assert_eq!(usual, "00000000a80425fb");
+    // CAP_SYS_PTRACE is bit 19, CAP_CHOWN bit 0.
+    assert_eq!(shown(&["--cap-add", "sys_ptrace", "--cap-drop=CAP_CHOWN"]), "00000000a80c25fa");
+    assert_eq!(shown(&["--cap-drop", "all", "--cap-add=CHOWN"]), "0000000000000001");
+    assert_eq!(shown(&["--cap-drop", "all", "--cap-add=CHOWN"]), "cached", "they are in the key");
+    env.build(dockerfile, &["--cap-add=ALL"]).fails(2, &["--allow security.insecure"]);
+    env.build(dockerfile, &["--cap-drop=CAP_FLY"]).fails(2, &["CAP_FLY is not a capability"]);
 }

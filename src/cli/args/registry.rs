@@ -135,16 +135,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl RegistryArgs {
-    /// Returns whether any of the options was given.
-    pub(crate) const fn is_given(&self) -> bool {
-        !self.ca.is_empty()
-            || !self.settings.is_empty()
-            || self.retry.is_some()
-            || self.retry_delay.is_some()
-            || self.authfile.is_some()
-            || self.creds.is_some()
-            || self.cert_dir.is_some()
-            || self.tls_verify.is_some()
-            || self.credential_helpers.is_some()
+    /// Returns the first of the options that was given, with its verb.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let all = [
+            (!self.ca.is_empty() || !self.settings.is_empty(), "--ca and --registry have"),
+            (self.retry.is_some(), "--retry has"),
+            (self.retry_delay.is_some(), "--retry-delay has"),
+            (self.authfile.is_some(), "--authfile has"),
+            (self.creds.is_some(), "--creds has"),
+            (self.cert_dir.is_some(), "--cert-dir has"),
+            (self.tls_verify.is_some(), "--tls-verify has"),
+            (self.credential_helpers.is_some(), "--credential-helpers has"),
+        ];
+        all.into_iter().find(|(is_given, _)| *is_given).map(|(_, name)| name)
     }
 }

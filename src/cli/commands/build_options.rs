@@ -204,13 +204,7 @@ pub(super) fn options(
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;
-    let squash = args.squash.choice();
-    let has_inline = cache_to.iter().any(|cache| cache.place == CacheLocation::Inline);
-    if squash != Squash::Nothing && has_inline {
-        let text = "error: a squashed image cannot have an inline cache, which describes the layers of the \
-                    image: use type=registry";
-        return Err(CliError::new(text, Exit::Usage));
-    }
+    let squash = squash(args, &cache_to)?;
     // Squashed layers are not pushed.
     let is_late = outputs.sends_late || squash != Squash::Nothing;
     let upload_ahead = if is_late { Vec::new() } else { uploads(outputs, &cache_to) };
@@ -254,6 +248,18 @@ pub(super) fn options(
         push_checks: outputs.checked_names(),
         squash,
     })
+}
+
+/// Returns the layers that are put into one.
+fn squash(args: &BuildArgs, cache_to: &[CacheTo]) -> Result<Squash> {
+    let squash = args.squash.choice();
+    let has_inline = cache_to.iter().any(|cache| cache.place == CacheLocation::Inline);
+    if squash != Squash::Nothing && has_inline {
+        let text = "error: a squashed image cannot have an inline cache, which describes the layers of the \
+                    image: use type=registry";
+        return Err(CliError::new(text, Exit::Usage));
+    }
+    Ok(squash)
 }
 
 /// Returns the repositories that get new layers during the build.
