@@ -3,7 +3,6 @@
 //! `tests/bake-record.py` records; it describes the files of a case.
 #![expect(
     clippy::disallowed_methods,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "tests read files and panic on failure"
 )]

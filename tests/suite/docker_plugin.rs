@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::container::docker_client;
-use crate::support::env::{Done, Env};
+use crate::support::env::{Done, Env, skip};
 
 const BUILDX: &str = "docker/cli-plugins/docker-buildx";
 
@@ -119,6 +119,7 @@ fn client_of_docker_builds_with_rbuild() {
     let env = Env::new();
     let directory = tempfile::Builder::new().prefix("rbuild-plugin.").tempdir_in("/tmp").unwrap();
     let path = |name: &str| directory.path().join(name);
+    let shown = |name: &str| path(name).to_str().unwrap().to_owned();
     // The client may be in a root of its own, which shares only /tmp and /dev/shm.
     fs::copy(env!("CARGO_BIN_EXE_rbuild"), path("rbuild")).unwrap();
     fs::create_dir_all(path("context")).unwrap();
@@ -129,15 +130,32 @@ fn client_of_docker_builds_with_rbuild() {
         command.env("RBUILD_ROOT", path("store")).env("DOCKER_CONFIG", path("config"));
         Done::of(command.args(args).output().unwrap())
     };
-    let context = path("context").to_str().unwrap().to_owned();
     let name = format!("rbuild-plugin-{}", std::process::id());
+    let context = shown("context");
+    let loaded = |name: &str| {
+        let id = run(&docker, &["image", "inspect", "-f", "{{.Id}}", name]).ok().stdout;
+        run(&docker, &["rmi", name]).ok();
+        id
+    };
     for (plugin, command) in [("buildx", &["buildx", "build"][..]), ("rbuild", &["build"])] {
         run(&path("rbuild"), &["docker-plugin", "install", "--as", plugin]).ok();
         let args = [command, &["-q", "-t", &name, &context]].concat();
         let id = run(&docker, &args).ok().stdout;
-        let shown = run(&docker, &["image", "inspect", "-f", "{{.Id}}", &name]).ok().stdout;
-        assert_eq!(id, shown);
-        run(&docker, &["rmi", &name]).ok();
+        assert_eq!(id, loaded(&name));
         run(&path("rbuild"), &["docker-plugin", "uninstall"]).ok();
     }
+    run(&path("rbuild"), &["docker-plugin", "install"]).ok();
+    let target = json!({ "context": context, "tags": [name] });
+    let definition = json!({ "target": { "default": target } });
+    fs::write(path("bake.json"), definition.to_string()).unwrap();
+    let allow = format!("fs.read={context}");
+    run(&docker, &["buildx", "bake", "-f", &shown("bake.json"), "--allow", &allow]).ok();
+    let baked = loaded(&name);
+    let service = format!("    image: {name}\n    build: {context}\n");
+    fs::write(path("compose.yaml"), format!("services:\n  one:\n{service}")).unwrap();
+    if run(&docker, &["compose", "version"]).code != Some(0) {
+        return skip("compose", "docker has no plugin compose");
+    }
+    run(&docker, &["compose", "-f", &shown("compose.yaml"), "build"]).ok();
+    assert_eq!(baked.len(), loaded(&name).len());
 }

@@ -149,9 +149,15 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     let foreseen = plan(&env, &[]);
     let seconds = foreseen["estimate_seconds"].as_f64().unwrap();
     assert!((0.5..5.0).contains(&seconds), "{foreseen:#}");
-    let again = files(&env.path("store"));
+    // Hashes of files may be stored once the files are old enough.
+    let made = || {
+        let mut made = files(&env.path("store"));
+        made.retain(|(name, _)| !name.starts_with("memo/"));
+        made
+    };
+    let again = made();
     plan(&env, &[]);
-    assert_eq!(files(&env.path("store")), again);
+    assert_eq!(made(), again);
     env.write("Dockerfile", "FROM base:1\nCOPY absent /\n");
     env.rbuild(&["plan", "context"]).fails(1, &["absent", "Dockerfile:2:6"]);
     fs::remove_file(env.path("context/Dockerfile")).unwrap();

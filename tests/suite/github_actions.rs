@@ -7,7 +7,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "tests may panic and access the system directly"
 )]
@@ -308,7 +307,7 @@ fn arguments(inputs: &Value, runner: &Runner) -> Vec<String> {
     let known = ["cache-from", "cache-to", "outputs", "platforms", "tags", "context"];
     let names = inputs.as_object().unwrap().keys();
     names.for_each(|name| {
-        assert!(known.contains(&name.as_str()), "{name} is not an input that is read here")
+        assert!(known.contains(&name.as_str()), "{name} is not an input that is read here");
     });
     args
 }
@@ -323,13 +322,8 @@ fn expanded(value: &Value, variables: &BTreeMap<&str, String>) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Runs the workflow of the examples: the commands in a shell, the action as above.
-#[test]
-fn example_with_dockers_actions_joins_the_images_of_two_runners() {
-    let runner = Runner::new();
-    let workflow: Value =
-        serde_saphyr::from_str(&source::text_of("examples/ci/github-docker-actions.yml")).unwrap();
-    let image = format!("{}/owner/app", runner.registry.host());
+/// Writes the programs that the commands of the workflow call.
+fn write_programs(runner: &Runner) {
     let bin = runner.env.path("bin");
     fs::create_dir(&bin).unwrap();
     let program = |name: &str, script: &str| {
@@ -340,6 +334,16 @@ fn example_with_dockers_actions_joins_the_images_of_two_runners() {
     program("docker", &format!("[ \"$1\" != buildx ] || exec {plugin} \"$@\""));
     program("sudo", "");
     program("rbuild", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_rbuild")));
+}
+
+/// Runs the workflow of the examples: the commands in a shell, the action as above.
+#[test]
+fn example_with_dockers_actions_joins_the_images_of_two_runners() {
+    let runner = Runner::new();
+    let workflow: Value =
+        serde_saphyr::from_str(&source::text_of("examples/ci/github-docker-actions.yml")).unwrap();
+    let image = format!("{}/owner/app", runner.registry.host());
+    write_programs(&runner);
     let script = |script: &str, variables: &[(&str, &str)]| {
         let path = format!("{}:{}", runner.env.shown("bin"), std::env::var("PATH").unwrap());
         let mut command = runner.env.program("bash");
@@ -390,13 +394,7 @@ fn example_with_dockers_actions_joins_the_images_of_two_runners() {
     for platform in ["linux/amd64", "linux/arm64"] {
         assert!(shown.contains(&format!("  Platform:  {platform}\n")), "{shown}");
     }
-    assert_eq!(
-        runner
-            .cache
-            .keys()
-            .iter()
-            .filter(|(key, _)| key.starts_with("rbuild-index-1-linux/"))
-            .count(),
-        2
-    );
+    let keys = runner.cache.keys();
+    let of_platforms = keys.iter().filter(|(key, _)| key.starts_with("rbuild-index-1-linux/"));
+    assert_eq!(of_platforms.count(), 2);
 }

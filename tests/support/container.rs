@@ -14,10 +14,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::env::{Done, Env, skip};
 use super::source;
 
-/// Returns the rbuild for containers: the static one if the caller has built it.
+/// Returns the static, optimized rbuild if the caller has built it.
+pub(crate) fn static_program() -> Option<PathBuf> {
+    std::env::var_os("RBUILD_STATIC").map(PathBuf::from)
+}
+
+/// Returns the rbuild for containers: the static one if there is one.
 pub(crate) fn program() -> PathBuf {
-    std::env::var_os("RBUILD_STATIC")
-        .map_or_else(|| env!("CARGO_BIN_EXE_rbuild").into(), PathBuf::from)
+    static_program().unwrap_or_else(|| env!("CARGO_BIN_EXE_rbuild").into())
 }
 
 /// Copies the libraries of a program that is not static below `root`.
