@@ -27,9 +27,12 @@ fn peak_of_build(env: &Env) -> u64 {
     peak(env)
 }
 
-/// Builds the context. Returns the peak memory of rbuild, in bytes.
+/// Builds the context. Returns the peak memory of rbuild, in bytes: of the shipped program, if there is
+/// one, whose code takes little.
 pub(crate) fn peak(env: &Env) -> u64 {
-    peak_of(env.command(&["build", "context"]))
+    let mut command = env.program(container::program().to_str().unwrap());
+    command.args(["--root", "store", "build", "context"]);
+    peak_of(command)
 }
 
 /// Runs rbuild. Returns its peak memory, in bytes.
