@@ -1,7 +1,7 @@
 //! The definitions of `bake`: which targets a set of HCL, JSON and compose files describes.
 //!
-//! Pure: the caller reads files and the environment. [`parse`] evaluates files to a [`Config`];
-//! [`resolve`] makes the targets of a command line from it, as `docker buildx bake --print` shows
+//! Pure: the caller reads files and the environment. [`parse()`] evaluates files to a [`Config`];
+//! [`resolve()`] makes the targets of a command line from it, as `docker buildx bake --print` shows
 //! them. Source of the rules: github.com/docker/buildx, packages `bake` and `bake/hclparser`.
 
 mod clock;

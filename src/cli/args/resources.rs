@@ -31,7 +31,7 @@ pub(crate) struct ResourceArgs {
         help_heading = STEPS
     )]
     memory_swap: Option<String>,
-    /// Relative share of processors; 1024 is that of other processes
+    /// Relative share of processors; others have 1024
     #[arg(short, long, value_name = "N", hide_short_help = true, help_heading = STEPS)]
     cpu_shares: Option<String>,
     /// Period of --cpu-quota, in microseconds
