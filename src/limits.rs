@@ -333,7 +333,7 @@ pub const MAX_AGENT_CONNECTIONS: usize = 32;
 pub const MAX_STAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// Maximum number of targets of a bake that are built at the same time, each with threads of its own.
-pub const MAX_TARGETS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+pub const MAX_TARGETS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 /// Maximum number of images whose documents are fetched at once: each takes a thread and a
 /// connection.

@@ -13,6 +13,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
+use crate::support::git::GitServer;
 
 as_root_and_as_user!(targets_share_steps_and_use_images_of_others);
 
@@ -150,6 +151,42 @@ fn values_that_build_refuses_name_their_target() {
         assert_eq!(done.code, Some(2), "{member}: {}", done.stderr);
         assert!(done.stderr.contains(part), "{member}: {}", done.stderr);
     }
+}
+
+#[test]
+fn definitions_and_contexts_are_fetched_from_a_repository() {
+    let env = env(Who::Caller);
+    let git = GitServer::new();
+    git.repository(
+        "bake",
+        r#"cat > docker-bake.hcl <<'END'
+target "default" {
+  context = "sub"
+  output = ["out"]
+}
+END
+cat > other.hcl <<'END'
+variable "BAKE_CMD_CONTEXT" {}
+target "default" {
+  dockerfile-inline = "FROM scratch\nCOPY own /"
+  context = BAKE_CMD_CONTEXT
+}
+END
+mkdir sub; echo fetched > sub/f; printf 'FROM scratch\nCOPY f /\n' > sub/Dockerfile
+git add .; git commit -qm one"#,
+    );
+    let url = git.url("bake");
+    env.rbuild(&["bake", &url]).ok();
+    assert_eq!(fs::read_to_string(env.path("out/f")).unwrap(), "fetched\n");
+    let printed = env.rbuild(&["bake", &url, "--print"]).ok().stdout;
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(printed["target"]["default"]["context"], format!("{url}#:sub"));
+    // The context of the command line is the working directory.
+    fs::write(env.path("own"), "own").unwrap();
+    env.rbuild(&["bake", "-f", "other.hcl", "--set=*.output=here", &url, "default"]).ok();
+    assert_eq!(fs::read_to_string(env.path("here/own")).unwrap(), "own");
+    env.rbuild(&["bake", "-f", "absent.hcl", &url]).fails(2, &["absent.hcl does not exist"]);
+    env.rbuild(&["bake", &git.url("absent")]).fails(3, &["absent"]);
 }
 
 /// Compose writes the definition to standard input, and reads `SolveStatus` and the metadata file.

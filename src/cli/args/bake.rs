@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::progress::Progress;
+use crate::bake;
 
 /// The arguments of `bake`.
 #[derive(Debug, Args)]
@@ -99,6 +100,7 @@ pub(crate) struct BakeArgs {
         long,
         value_enum,
         default_value_t = Progress::Auto,
+        hide_default_value = true,
         value_name = "STYLE",
         hide_possible_values = true
     )]
@@ -130,7 +132,38 @@ pub(crate) struct List {
     pub(crate) json: bool,
 }
 
+/// The positional arguments, as Buildx reads them: the location of the definitions, the context of the command
+/// line, targets.
+#[derive(Debug)]
+pub(crate) struct BakeLocation<'a> {
+    /// URL of a repository or archive with the definition files.
+    pub(crate) url: Option<&'a str>,
+    /// Value of `BAKE_CMD_CONTEXT`.
+    pub(crate) context: &'a str,
+    pub(crate) targets: &'a [String],
+}
+
+/// Context of a command line without one: the working directory.
+const WORKING_DIRECTORY: &str = "cwd://";
+
 impl BakeArgs {
+    /// Returns what the positional arguments mean.
+    pub(crate) fn location(&self) -> BakeLocation<'_> {
+        let is_url = |word: Option<&String>| word.is_some_and(|word| bake::is_remote(word));
+        let all = self.targets.as_slice();
+        if !is_url(all.first()) {
+            return BakeLocation { url: None, context: WORKING_DIRECTORY, targets: all };
+        }
+        let url = all.first().map(String::as_str);
+        let rest = all.get(1..).unwrap_or_default();
+        match rest.split_first() {
+            Some((context, targets)) if is_url(Some(context)) => {
+                BakeLocation { url, context, targets }
+            }
+            _ => BakeLocation { url, context: WORKING_DIRECTORY, targets: rest },
+        }
+    }
+
     /// Returns whether targets may be built.
     pub(crate) fn builds(&self) -> bool {
         let lists = self.list.is_some() || self.list_targets || self.list_variables;
@@ -184,7 +217,31 @@ fn parse_list(text: &str) -> Result<List, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
+
+    #[test]
+    fn urls_before_the_targets_are_locations() {
+        let read = |words: &[&str]| {
+            let words = ["bake"].iter().chain(words);
+            let command = BakeArgs::augment_args(clap::Command::new("bake"));
+            let matches = command.try_get_matches_from(words).unwrap();
+            let args = BakeArgs::from_arg_matches(&matches).unwrap();
+            let BakeLocation { url, context, targets } = args.location();
+            (url.map(str::to_owned), context.to_owned(), targets.join(" "))
+        };
+        let url = "https://git.example/a.git";
+        let of = |url: Option<&str>, context: &str, targets: &str| {
+            (url.map(str::to_owned), context.to_owned(), targets.to_owned())
+        };
+        assert_eq!(read(&["a", "b"]), of(None, "cwd://", "a b"));
+        assert_eq!(read(&[url, "a"]), of(Some(url), "cwd://", "a"));
+        assert_eq!(
+            read(&[url, "https://c.example/x.tar", "a"]),
+            of(Some(url), "https://c.example/x.tar", "a")
+        );
+    }
 
     #[test]
     fn lists_are_named_alone_or_with_a_format() {

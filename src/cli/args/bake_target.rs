@@ -8,7 +8,6 @@ use clap::{Args as _, FromArgMatches as _};
 use super::build::BuildArgs;
 use super::csv;
 use crate::bake::{self, Target};
-use crate::plan::parse_remote;
 
 /// Prefix of a named context that is the image of another target.
 const TARGET: &str = "target:";
@@ -88,7 +87,7 @@ fn context(target: &Target) -> &str {
 }
 
 fn is_remote(context: &str) -> bool {
-    !Path::new(context).is_dir() && matches!(parse_remote(context), Ok(Some(_)))
+    !Path::new(context).is_dir() && bake::is_remote(context)
 }
 
 /// Adds the named contexts. Returns those that are targets.

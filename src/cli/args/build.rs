@@ -265,6 +265,7 @@ pub(crate) struct BuildArgs {
         long,
         value_enum,
         default_value_t = Progress::Auto,
+        hide_default_value = true,
         value_name = "STYLE",
         hide_possible_values = true,
         help_heading = CHECKS

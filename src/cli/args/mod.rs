@@ -287,7 +287,7 @@ impl Command {
             | Self::Doctor
             | Self::Diff(_)
             | Self::Du(_) => true,
-            Self::Bake(bake) => bake.builds(),
+            Self::Bake(bake) => bake.builds() || bake.location().url.is_some(),
             Self::Inspect(inspect) => !inspect.remote,
             Self::History(history) => history.looks_into_layers(),
             Self::Images(_)

@@ -1,5 +1,6 @@
 //! `rbuild bake`: the targets of definition files.
 //!
+//! - `remote`: definitions of a repository or an archive
 //! - `targets`: each target as a command line of `build`, and what it may do
 //! - `entitlements`: permissions that the command line has to grant
 //! - `build`: builds all targets at once; `events` joins their progress, `order` their dependencies
@@ -8,6 +9,7 @@ mod build;
 mod entitlements;
 mod events;
 mod order;
+mod remote;
 mod targets;
 
 use super::{CliError, Environment, Exit, Global};
@@ -19,14 +21,13 @@ use crate::cli::inputs::bake_files::{self, Variables};
 use crate::diag::{Diagnostic, SourceFile, codes};
 use crate::pathio::output::write_output;
 
-/// Context of `BAKE_CMD_CONTEXT`: the working directory.
-const COMMAND_CONTEXT: &str = "cwd://";
-
 /// Definition files that were read and evaluated.
 pub(crate) struct Loaded {
     files: Vec<DefinitionFile>,
     pub(crate) parsed: Parsed,
     variables: Variables,
+    /// URL below which contexts are, if the definitions were fetched.
+    remote: Option<String>,
 }
 
 /// Prints the targets, or builds them.
@@ -36,7 +37,7 @@ pub(crate) fn run(
     environment: &Environment,
 ) -> Result<(), CliError> {
     let list = args.list().map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
-    let loaded = load(args, environment)?;
+    let loaded = load(args, global, environment)?;
     if let Some(list) = list {
         show_list(list, &loaded.parsed);
         return Ok(());
@@ -59,24 +60,25 @@ pub(crate) fn run(
 }
 
 /// Reads and evaluates the definition files. Remarks on them are printed.
-pub(crate) fn load(args: &BakeArgs, environment: &Environment) -> Result<Loaded, CliError> {
-    if let Some(url) = args.targets.first().filter(|first| bake::is_remote(first)) {
-        let text = format!(
-            "error: definitions from a URL are not supported yet: {url}; clone the repository, \
-             and run `rbuild bake` there"
-        );
-        return Err(CliError::new(text, Exit::Usage));
-    }
-    let files = bake_files::read(&args.file, environment)?;
+pub(crate) fn load(
+    args: &BakeArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<Loaded, CliError> {
+    let location = args.location();
+    let (files, remote) = match location.url {
+        None => (bake_files::read(&args.file, environment)?, None),
+        Some(url) => remote::read(url, &args.file, global, environment)?,
+    };
     let variables = Variables::of(&args.var, environment)?;
     let lookup = |name: &str| variables.get(name);
-    let settings = bake_files::settings(&lookup, COMMAND_CONTEXT, environment)?;
+    let settings = bake_files::settings(&lookup, location.context, environment)?;
     let compose = bake_files::compose_settings(&variables)?;
     let relative = bake_files::relative(environment)?;
     let parsed = bake::parse(&files, &settings, &compose, relative)
         .map_err(|errors| failed(&errors, &files, environment))?;
     show_remarks(&parsed.remarks, &files, environment);
-    Ok(Loaded { files, parsed, variables })
+    Ok(Loaded { files, parsed, variables, remote })
 }
 
 /// Resolves the targets of the command line.
@@ -98,10 +100,10 @@ pub(crate) fn resolve(
     };
     let (short, disable_policy) = flags.overrides().map_err(failed)?;
     let request = Request {
-        targets: args.targets.clone(),
+        targets: args.location().targets.to_vec(),
         overrides: args.set.iter().cloned().chain(short).collect(),
         epoch: environment.get("SOURCE_DATE_EPOCH").map(str::to_owned),
-        remote: None,
+        remote: loaded.remote.clone(),
         disable_policy,
     };
     let lookup = |name: &str| loaded.variables.get(name);

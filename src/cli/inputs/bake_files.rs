@@ -10,15 +10,61 @@ use crate::bake::{
 use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::executor::FetchedContext;
 use crate::limits::MAX_BAKE_FILE_BYTES;
 use crate::oci::Platform;
 use crate::pathio::inside::read_given;
 use crate::pathio::{self, PathError};
 
+use super::fetched::file_in;
+
 type Result<T> = std::result::Result<T, CliError>;
+
+/// Prefix of files in the working directory, where others are in a fetched repository.
+const LOCAL: &str = "cwd://";
 
 /// Reads the files of `--file`, of the environment, or the default ones that exist.
 pub(crate) fn read(names: &[String], environment: &Environment) -> Result<Vec<DefinitionFile>> {
+    read_by(names, environment, |name| match here(name) {
+        Ok(data) => Ok(Some(data)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CliError::from_error(&error, Exit::Usage)),
+    })
+}
+
+/// Reads the files like [`read`] from a fetched repository or archive; names with `cwd://` from the working
+/// directory.
+pub(crate) fn read_fetched(
+    fetched: &FetchedContext,
+    names: &[String],
+    environment: &Environment,
+) -> Result<Vec<DefinitionFile>> {
+    if let (Some(single), []) = (fetched.single_file(), names) {
+        let names = [single.to_owned()];
+        return read_by(&names, environment, |name| file_in(fetched, name));
+    }
+    read_by(names, environment, |name| match name.strip_prefix(LOCAL) {
+        Some(local) => {
+            here(local).map(Some).map_err(|error| CliError::from_error(&error, Exit::Usage))
+        }
+        None => file_in(fetched, name),
+    })
+}
+
+/// Reads a file of the working directory, or standard input.
+fn here(name: &str) -> std::result::Result<Vec<u8>, PathError> {
+    match name.strip_prefix(LOCAL).unwrap_or(name) {
+        "-" => stdin(),
+        path => read_given(Path::new(path), MAX_BAKE_FILE_BYTES),
+    }
+}
+
+/// Reads the files with `read`, which returns `None` for one that does not exist.
+fn read_by(
+    names: &[String],
+    environment: &Environment,
+    read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
+) -> Result<Vec<DefinitionFile>> {
     let given = match names {
         [] => from_environment(environment),
         names => names.to_vec(),
@@ -27,16 +73,17 @@ pub(crate) fn read(names: &[String], environment: &Environment) -> Result<Vec<De
     let defaults = default_names().map(str::to_owned).to_vec();
     let mut files = Vec::new();
     for name in if is_default { defaults } else { given } {
-        let name = name.strip_prefix("cwd://").unwrap_or(&name).to_owned();
-        let data = match name.as_str() {
-            "-" => stdin(),
-            path => read_given(Path::new(path), MAX_BAKE_FILE_BYTES),
+        let shown = name.strip_prefix(LOCAL).unwrap_or(&name).to_owned();
+        let Some(data) = read(&name)? else {
+            if is_default {
+                continue;
+            }
+            let text = format!("error: definition file {shown} does not exist");
+            return Err(CliError::new(text, Exit::Usage));
         };
-        match data {
-            Ok(data) => files.push(DefinitionFile { name, data }),
-            Err(error) if is_default && error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(CliError::from_error(&error, Exit::Usage)),
-        }
+        let data = pathio::bounded(data, MAX_BAKE_FILE_BYTES, Path::new(&shown));
+        let data = data.map_err(|error| CliError::from_error(&error, Exit::Usage))?;
+        files.push(DefinitionFile { name: shown, data });
     }
     if files.is_empty() {
         let names = default_names().join(", ");

@@ -239,7 +239,7 @@ fn is_true(value: &str) -> bool {
 }
 
 /// Returns the URL or repository that the text names, if any.
-fn remote(text: &str) -> Result<Option<Remote>> {
+pub(crate) fn remote(text: &str) -> Result<Option<Remote>> {
     let forced = text.strip_prefix("git+");
     if let Some(address) = forced.filter(|rest| rest.starts_with("http")) {
         let source = parse_repository(address);
@@ -261,7 +261,8 @@ fn full_github(text: &str, address: &str) -> String {
     format!("https://{address}{dot_git}{rest}")
 }
 
-fn fetch_error(error: &BuildError) -> CliError {
+/// Returns the error of a context that cannot be fetched.
+pub(crate) fn fetch_error(error: &BuildError) -> CliError {
     let help = if let BuildError::Fetch(source) = error { source.help() } else { None };
     let help = help.map_or_else(String::new, |help| format!("; {help}"));
     let exit = if error.is_timeout() {

@@ -45,7 +45,7 @@ pub(crate) fn lock_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<Opti
 }
 
 /// Reads a file of a fetched context, if it exists there.
-fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
     let failed = |error: PathError| CliError::from_error(&error, Exit::Build);
     let rules = IgnoreRules::default();
     let context = Context::open(fetched.path(), rules, 0, HashCache::none()).map_err(failed)?;

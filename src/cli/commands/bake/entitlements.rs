@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::bake::Target;
+use crate::bake::{self, Target};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::plan::parse_remote;
 
 /// Entitlements of steps and outputs.
 const OF_STEPS: [&str; 4] =
@@ -105,9 +104,7 @@ impl Grants {
 /// Returns the paths that a target reads.
 fn read_by(target: &Target) -> Vec<&str> {
     let is_path = |text: &&str| {
-        !text.contains("://")
-            && !text.starts_with("target:")
-            && !matches!(parse_remote(text), Ok(Some(_)))
+        !text.contains("://") && !text.starts_with("target:") && !bake::is_remote(text)
     };
     let context = target.context.as_deref().unwrap_or(".");
     let named = target.contexts.iter().flat_map(|contexts| contexts.values().map(String::as_str));
