@@ -173,6 +173,7 @@ target "default" {
 }
 END
 mkdir sub; echo fetched > sub/f; printf 'FROM scratch\nCOPY f /\n' > sub/Dockerfile
+printf 'services:\n  a:\n    build: .\n    env_file: /etc/hostname\n  b:\n    extends: {file: /etc/hostname, service: c}\n' > reads.yaml
 git add .; git commit -qm one"#,
     );
     let url = git.url("bake");
@@ -185,6 +186,8 @@ git add .; git commit -qm one"#,
     fs::write(env.path("own"), "own").unwrap();
     env.rbuild(&["bake", "-f", "other.hcl", "--set=*.output=here", &url, "default"]).ok();
     assert_eq!(fs::read_to_string(env.path("here/own")).unwrap(), "own");
+    env.rbuild(&["bake", "-f", "reads.yaml", "--print", &url])
+        .fails(2, &["a definition from a URL cannot read further files"]);
     env.rbuild(&["bake", "-f", "absent.hcl", &url]).fails(2, &["absent.hcl does not exist"]);
     env.rbuild(&["bake", &git.url("absent")]).fails(3, &["absent"]);
 }

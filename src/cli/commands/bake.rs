@@ -73,7 +73,7 @@ pub(crate) fn load(
     let variables = Variables::of(&args.var, environment)?;
     let lookup = |name: &str| variables.get(name);
     let settings = bake_files::settings(&lookup, location.context, environment)?;
-    let compose = bake_files::compose_settings(&variables)?;
+    let compose = bake_files::compose_settings(&variables, location.url.is_some())?;
     let relative = bake_files::relative(environment)?;
     let parsed = bake::parse(&files, &settings, &compose, relative)
         .map_err(|errors| failed(&errors, &files, environment))?;

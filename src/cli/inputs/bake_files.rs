@@ -111,7 +111,7 @@ fn stdin() -> std::result::Result<Vec<u8>, PathError> {
 }
 
 /// Reads a file that a definition names. `None` if it does not exist.
-pub(crate) fn read_named(path: &str) -> std::result::Result<Option<Vec<u8>>, String> {
+fn read_named(path: &str) -> std::result::Result<Option<Vec<u8>>, String> {
     match read_given(Path::new(path), MAX_BAKE_FILE_BYTES) {
         Ok(data) => Ok(Some(data)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -194,13 +194,23 @@ pub(crate) fn settings<'a>(
     })
 }
 
-/// Returns what compose files may read.
-pub(crate) fn compose_settings(variables: &Variables) -> Result<ComposeSettings<'static>> {
+/// Returns what compose files may read: files that they name and `.env`, but nothing of this machine if they
+/// were fetched.
+pub(crate) fn compose_settings(
+    variables: &Variables,
+    is_fetched: bool,
+) -> Result<ComposeSettings<'static>> {
+    let environment = variables.all();
+    if is_fetched {
+        return Ok(ComposeSettings { environment, dotenv: None, read: &refuse_named });
+    }
     let dotenv = read_named(".env");
     let dotenv = dotenv.map_err(|error| CliError::new(format!("error: {error}"), Exit::Usage))?;
-    Ok(ComposeSettings {
-        environment: variables.all(),
-        dotenv: dotenv.map(|data| String::from_utf8_lossy(&data).into_owned()),
-        read: &read_named,
-    })
+    let dotenv = dotenv.map(|data| String::from_utf8_lossy(&data).into_owned());
+    Ok(ComposeSettings { environment, dotenv, read: &read_named })
+}
+
+/// Refuses a file that a fetched definition names: it would be one of this machine.
+fn refuse_named(_path: &str) -> std::result::Result<Option<Vec<u8>>, String> {
+    Err("a definition from a URL cannot read further files; name them with -f".to_owned())
 }
