@@ -192,6 +192,20 @@ git add .; git commit -qm one"#,
     env.rbuild(&["bake", &git.url("absent")]).fails(3, &["absent"]);
 }
 
+#[test]
+fn service_may_extend_one_of_a_file_with_an_absolute_path() {
+    let env = env(Who::Caller);
+    let base = env.shown("elsewhere/base.yaml");
+    fs::create_dir(env.path("elsewhere")).unwrap();
+    fs::write(&base, "services:\n  c:\n    build: .\n").unwrap();
+    let text = format!("services:\n  b:\n    extends: {{file: {base}, service: c}}\n");
+    fs::write(env.path("compose.yaml"), text).unwrap();
+    let printed = env.rbuild(&["bake", "--print"]).ok().stdout;
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    // As recorded from buildx 0.29.
+    assert_eq!(printed["target"]["b"]["context"], env.shown("elsewhere"));
+}
+
 /// Compose writes the definition to standard input, and reads `SolveStatus` and the metadata file.
 #[test]
 fn bake_serves_compose_as_the_plugin_buildx() {

@@ -101,7 +101,10 @@ impl Loader<'_> {
             .ok_or_else(|| BakeError::at(extends.at, "extends needs the name of a service"))?;
         let other = match extends.get("file").and_then(Node::text) {
             Some(path) => {
-                let path = paths::join(&paths::parent(file), path);
+                let path = match path.starts_with('/') {
+                    true => paths::clean(path),
+                    false => paths::join(&paths::parent(file), path),
+                };
                 Some(self.read(&path, extends.at, depth + 1)?)
             }
             None => None,
