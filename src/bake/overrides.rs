@@ -24,7 +24,7 @@ pub(crate) struct Overrides {
     by_target: BTreeMap<String, BTreeMap<String, Override>>,
 }
 
-/// What overrides grant to the build, because the command line is trusted more than a file.
+/// Permissions that overrides grant to the build: the command line is trusted more than a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Granted {
     /// Paths to read.

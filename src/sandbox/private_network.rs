@@ -41,7 +41,7 @@ pub struct PrivateNetwork {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// What a private network needs.
+/// Requirements of a private network.
 #[derive(Debug, Clone)]
 pub struct PrivateNetworkOptions<'a> {
     /// Directories that may contain pasta, separated by colons.

@@ -21,7 +21,7 @@ use yaml::Node;
 /// Reads a file by its path. `None` if it does not exist; the error is the reason without the path.
 pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, String>;
 
-/// What compose files may read besides themselves.
+/// Inputs of compose files besides themselves.
 pub struct ComposeSettings<'a> {
     /// Environment, with the values that options gave to variables.
     pub environment: BTreeMap<String, String>,

@@ -16,7 +16,7 @@ use super::source::{BakeError, Place};
 use super::syntax::Body;
 use program::Program;
 
-/// What definitions may read besides the files.
+/// Inputs of definitions besides the files.
 pub struct Settings<'a> {
     /// Returns the value that the user gave to a variable: by an option, or in the environment.
     pub lookup: &'a dyn Fn(&str) -> Option<String>,

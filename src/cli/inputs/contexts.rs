@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::args::bucket_options;
 use crate::cli::args::build::BuildArgs;
+use crate::cli::args::go_booleans;
 use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -235,7 +236,7 @@ fn object(
 }
 
 fn is_true(value: &str) -> bool {
-    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+    go_booleans::parse(value).unwrap_or(false)
 }
 
 /// Returns the URL or repository that the text names, if any.

@@ -30,7 +30,7 @@ const CACHE_TAG: &str = "rbuild";
 /// Time after which kaniko's caches expire.
 const CACHE_TTL: &str = "336h";
 
-/// What the translation may ask of this machine.
+/// Facts about this machine that the translation asks for.
 pub(super) struct Host<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
     pub(super) is_file: &'a dyn Fn(&Path) -> bool,
@@ -44,7 +44,7 @@ struct Line {
     context: String,
     /// Variables to set for this process, secrets among them.
     variables: Vec<(String, String)>,
-    /// What the user should know about flags.
+    /// Remarks about flags, for the user.
     remarks: Vec<String>,
 }
 

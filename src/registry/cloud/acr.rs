@@ -72,7 +72,7 @@ fn identity_token(exchange: &Exchange<'_>) -> Result<Option<String>, String> {
     let what = "the metadata service of Azure";
     match exchange.json(&question, what) {
         Ok(answer) => access_token(&answer, what).map(Some),
-        // Elsewhere than at Azure there is no such service.
+        // Only Azure has this service.
         Err(_absent) if !is_certain => Ok(None),
         Err(why) => Err(why),
     }

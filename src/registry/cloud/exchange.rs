@@ -1,4 +1,4 @@
-//! What an exchange of credentials may use: variables, files, and requests. Scripts replace them in tests.
+//! Inputs of an exchange of credentials: variables, files, and requests. Scripts replace them in tests.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -104,7 +104,12 @@ pub(super) fn targets(
     let links: Vec<Vec<(String, usize)>> = links.collect::<Result<_>>()?;
     let store = open_store(global, environment)?;
     reporter.keep_in(&store);
-    let registry = registries::client_for_build(environment, false)?;
+    // `registry.insecure=true` of an output is about the connections of all targets.
+    let mut connecting = environment.clone();
+    let insecure =
+        targets.iter().flat_map(|target| defaults::insecure_registries(&target.baked.args));
+    connecting.registry_flags.settings.extend(insecure);
+    let registry = registries::client_for_build(&connecting, false)?;
     let cancel =
         CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let cancel = cancel.with_transfers(registry.cancellation());

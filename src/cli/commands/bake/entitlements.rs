@@ -1,4 +1,4 @@
-//! What a bake file may ask for only if the command line grants it with `--allow`, as in Buildx: the
+//! Permissions that a bake file may ask for and the command line grants with `--allow`, as in Buildx: the
 //! network of the host, all rights of a step, SSH agents, and paths outside of the working directory.
 
 use std::path::{Path, PathBuf};
